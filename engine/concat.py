@@ -64,7 +64,7 @@ def concatenate(
     places = [part.resolve() for part in paths]
     twice = next((part for number, part in enumerate(paths) if places[number] in places[:number]), None)
     if twice is not None:
-        raise InputError(f"{twice} is given twice: name each dump once")
+        raise InputError(f"{twice} is given twice: give each dump once")
     if out.resolve() == places[0]:
         return _append(paths)
     if out.resolve() in places:
@@ -88,7 +88,7 @@ def _refuse_another(out: Path, spec: DumpSpec) -> None:
         made = " and ".join(filter(None, kinds)) + f" in {n_parts} parts" * bool(n_parts)
         raise InputError(
             f"{out} is another dump, of {there.n_rows:,} characters{f' ({made})' if made else ''}, and these have "
-            f"{spec.n_rows:,}: choose another --out, name it first to append to it, or start anew with --overwrite"
+            f"{spec.n_rows:,}: choose another --out, name it first to append to it, or start over with --overwrite"
         )
 
 
@@ -180,8 +180,8 @@ def _whole(path: Path) -> StateDump:
 def _compare(one: StateDump, other: StateDump, key: str, ours: Any, theirs: Any) -> None:
     if ours != theirs:
         raise InputError(
-            f"{other.name} does not go with {one.name}: {key} is {shortened(theirs)} there and {shortened(ours)} here; "
-            "only dumps of one model with the same arrays can be one"
+            f"{other.name} does not match {one.name}: {key} is {shortened(theirs)} there and {shortened(ours)} here; "
+            "only dumps of one model with the same arrays can be concatenated"
         )
 
 

@@ -140,8 +140,8 @@ class StateDump(StateSource):
             raise InputError(f"{path} is damaged: {reason[:200]}; write the dump again") from error
         if finished and dump.committed_rows < dump.n_rows:
             raise InputError(
-                f"{path} is not finished: {dump.committed_rows} of {dump.n_rows} rows are written; "
-                "repeat the command that writes it"
+                f"{path} is not finished: {dump.committed_rows} of {dump.n_rows} rows are written; repeat the command "
+                "that wrote it"
             )
         return dump
 
@@ -206,13 +206,13 @@ class StateDump(StateSource):
         group = read_group(self.location)
         header = group["attributes"]["gatescope"]
         if header.get("checksum") != attributes_checksum(group["attributes"]):
-            problems.append(f"{GROUP_FILE}: its attributes do not match their checksum, something altered them")
+            problems.append(f"{GROUP_FILE}: its attributes do not match their checksum: they were altered")
         # Some versions of zarr-python write null where there is none.
         metadata = (group.get("consolidated_metadata") or {}).get("metadata", {})
         begun = int(np.searchsorted(self.sequence_starts[:-1], self.committed_rows))
         for name, array in self._arrays.items():
             if name in metadata and _read_json(self.location, f"{name}/{GROUP_FILE}") != metadata[name]:
-                problems.append(f"{name}: its {GROUP_FILE} is missing or differs from what the group's says of it")
+                problems.append(f"{name}: its {GROUP_FILE} is missing or differs from the group's description")
             n_rows = begun if name.startswith("initial/") else len(array) if name in BOUNDS else self.committed_rows
             for index in range(-(-n_rows // array.block_rows)):
                 problem = array.check_block(index, n_rows - index * array.block_rows)
@@ -225,12 +225,12 @@ class StateDump(StateSource):
     def _exchanged_blocks(self, written: Any) -> list[str]:
         """Return what is wrong with a finished dump whose blocks are whole, given the digest in its header."""
         if not isinstance(written, dict):
-            return [f"{GROUP_FILE}: it has no digest of the blocks, something altered it"]
+            return [f"{GROUP_FILE}: it has no digest of the blocks: it was altered"]
         digest = self.blocks_digest()
         # Another program may have cut or compressed the blocks in its own way.
         if not digest or written.get("rows") != digest["rows"] or written == digest:
             return []
-        return ["its blocks are whole, but not those that were written: some are exchanged, or another's"]
+        return ["its blocks are whole, but not those that were written: some were swapped or come from another dump"]
 
     def blocks_digest(self) -> dict[str, Any]:
         """Return the rows in a block of each array, and the SHA-256 of the checksums of all blocks in their order.
@@ -268,7 +268,7 @@ class StateDump(StateSource):
         for name in BOUNDS:
             bounds = getattr(self, name)
             if len(bounds) < 2 or bounds[0] != 0 or bounds[-1] != self.n_rows or (np.diff(bounds) <= 0).any():
-                raise ValueError(f"{name} does not rise from 0 to {self.n_rows}")
+                raise ValueError(f"{name} does not increase from 0 to {self.n_rows}")
         if not all(isinstance(character, str) and len(character) == 1 for character in self.vocabulary):
             raise ValueError("the vocabulary is not a list of characters")
         if self.attributes.get("alignment", "post") != "post":

@@ -112,7 +112,7 @@ def require_free(path: Path, *, overwrite: bool) -> None:
     if is_absent(path):
         return
     if not overwrite:
-        raise InputError(f"{path} is there already: choose another path, or overwrite=True")
+        raise InputError(f"{path} already exists: choose another path, or overwrite=True")
     _require_dump(path)
 
 
@@ -130,7 +130,7 @@ def waiting_beside(path: Path) -> Iterator[Path]:
         with alone_in(path.parent):
             _clear(hidden)
             if any(_is_beside(hidden, entry) for entry in path.parent.iterdir()):
-                raise InputError(f"{path} is being recorded already: wait until that ends, or choose another path")
+                raise InputError(f"{path} is being recorded by another program: wait for it, or choose another path")
             folder.mkdir()
             locks.append(reserve(folder))
         yield folder
@@ -223,7 +223,7 @@ def _require_dump(path: Path) -> None:
     try:
         read_group(path)
     except InputError as error:
-        raise InputError(f"{error}; only a dump is written over: choose another path, or remove this") from None
+        raise InputError(f"{error}; only a dump may be overwritten: choose another path, or remove this") from None
 
 
 def _lock(path: Path) -> int:

@@ -66,12 +66,12 @@ class DumpSpec:
 
     def __post_init__(self) -> None:
         if not self.arrays:
-            raise InputError("a dump without arrays: name at least one, such as layer0/h")
+            raise InputError("the dump has no arrays: name at least one, such as layer0/h")
         widths: dict[int, int] = {}
         for name, width in self.arrays.items():
             if not ARRAY_NAME.fullmatch(name) or any(other.startswith(f"{name}/") for other in self.arrays):
                 raise InputError(
-                    f"array {name!r} cannot be named so: expected names such as layer0/h or layer0/gates/i"
+                    f"array {name!r} has an invalid name: expected names such as layer0/h or layer0/gates/i"
                 )
             layer, _ = layer_and_state(name)
             if width < 1 or widths.setdefault(layer, width) != width:
@@ -91,7 +91,8 @@ class DumpSpec:
             rises = bounds.ndim == 1 and len(bounds) >= 2 and bounds[0] == 0 and (np.diff(bounds) > 0).all()
             if bounds.dtype != np.int64 or not rises:
                 raise InputError(
-                    f"{name} must be int64 and rise from 0 to the number of rows, each sequence one or more"
+                    f"{name} must be int64 and increase from 0 to the number of rows, with at least one row for each "
+                    "sequence"
                 )
         # Both rise.
         places = np.searchsorted(self.sequence_starts, self.document_starts[self.document_starts <= self.n_rows])
@@ -251,4 +252,4 @@ def require_begun_with(dump: StateDump, spec: DumpSpec) -> None:
     """
     found = difference(dump, spec)
     if found:
-        raise InputError(f"{dump.name} was begun with other settings: {found}; repeat those, or use --overwrite")
+        raise InputError(f"{dump.name} was begun with other settings: {found}; use those, or --overwrite")

@@ -52,11 +52,11 @@ def export_lstmvis(
     """
     h5py, file = h5py_module(), local_path(file)
     if file.suffix.lower() not in SUFFIXES:
-        raise InputError(f"{file} must end in .h5 or .hdf5: LSTMVis knows HDF5 by that")
+        raise InputError(f"{file} must end in .h5 or .hdf5: LSTMVis recognises HDF5 files by this ending")
     companions = [file, file.with_suffix(".dict"), file.with_suffix(".yml")]
     there = next((path for path in companions if path.exists()), None)
     if there is not None and (not overwrite or there.is_dir()):
-        raise InputError(f"{there} is there already: choose another name, or replace it with --overwrite")
+        raise InputError(f"{there} already exists: choose another name, or replace it with --overwrite")
     dump = StateDump.open(states)
     dump.require_whole()
     named = {name: _lstmvis_name(name) for name in dump.names}

@@ -203,7 +203,7 @@ class DocumentReader:
 
     def draw(self, first: int) -> Draw:
         """Raise NotImplementedError: a text has its characters already."""
-        raise NotImplementedError("a text that is read is not drawn")
+        raise NotImplementedError("extract reads its text and draws no characters")
 
     def run(self, recurrence: Recurrence, numbers: np.ndarray, start: int, stop: int) -> Tensor:
         """Let a recurrence read these steps, and return what it read, ids [T, S]."""

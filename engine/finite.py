@@ -8,7 +8,7 @@ from torch import Tensor
 
 from gatescope.engine.errors import InputError
 
-_BROKEN = "the network's weights are not finite or its states overflow"
+_BROKEN = "the network's weights are not finite, or its states overflow"
 
 
 def first_not_finite(values: np.ndarray) -> tuple[int, ...] | None:

@@ -117,12 +117,14 @@ class Recording:
 
     def __enter__(self) -> Recording:
         if self._opened is not None:
-            raise InputError("a recording is used once: call record_states again for another")
+            raise InputError("a recording can be used only once: call record_states again")
         require_free(self._path, overwrite=self._overwrite)
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise InputError(f"{self._path.parent} cannot be a folder: {error.strerror}; choose another path") from None
+            raise InputError(
+                f"folder {self._path.parent} cannot be made: {error.strerror}; choose another path"
+            ) from None
         with ExitStack() as stack:
             self._folder = stack.enter_context(waiting_beside(self._path))
             stack.enter_context(self._outputs.collected())
@@ -160,7 +162,7 @@ class Recording:
         calls, before = self._outputs.take(), self._last
         self._last = None
         if self._folder is None:
-            raise InputError("add outside of its with statement: call it inside, after a forward pass")
+            raise InputError("add was called outside the with statement: call it inside, after a forward pass")
         # Products and sums in 16 bits are the model's business.
         with torch.autocast("cpu", enabled=False):
             read, states, ends = self._batch(calls, tokens, lengths, 0 if continues else 1)
@@ -171,8 +173,10 @@ class Recording:
         if len(words) and not 0 <= words.min() <= words.max() < n_words:
             raise InputError(f"a token is outside the vocabulary: expected 0 to {n_words - 1}")
         if continues and (before is None or len(before) != len(ends)):
-            there = "there is no add before this, or it failed" if before is None else f"the last add had {len(before)}"
-            raise InputError(f"{len(ends)} sequences cannot continue: {there}; leave out continues to begin new ones")
+            there = (
+                "there was no add before this, or it failed" if before is None else f"the last add had {len(before)}"
+            )
+            raise InputError(f"{len(ends)} sequences cannot continue: {there}; leave out continues to start new ones")
         if self._rows is None:
             if "weights_sha256" not in self._attributes:
                 self._attributes["weights_sha256"] = weights_digest(self._model.state_dict())
@@ -224,7 +228,7 @@ class Recording:
 def _chosen(model: nn.Module, modules: Any) -> Chosen:
     """Return the modules themselves, and the functions of those that have one."""
     if not isinstance(modules, Mapping) or not modules:
-        raise InputError("no modules: name at least one by its array, such as {'layer0/h': 'rnn'}")
+        raise InputError("no modules are given: name the module of at least one array, such as {'layer0/h': 'rnn'}")
     # A module may have several names.
     known = dict(model.named_modules(remove_duplicate=False))
     chosen: Chosen = {}
@@ -236,15 +240,19 @@ def _chosen(model: nn.Module, modules: Any) -> Chosen:
         module = known[module] if isinstance(module, str) else module
         if not isinstance(module, nn.Module) or not (select is None or callable(select)):
             what = type(given).__name__
-            raise InputError(f"{array}: {what} is no module; expected one, its name, or a pair of one and a function")
+            raise InputError(
+                f"{array}: {what} is not a module; expected a module, its name, or a pair of either and a function"
+            )
         twin = next((other for other, pair in chosen.items() if pair == (module, select)), None)
         if twin is not None:
-            raise InputError(f"{twin} and {array} are one output: tell them apart by pairs of module and function")
+            raise InputError(
+                f"{twin} and {array} are the same output: use pairs of module and function to distinguish them"
+            )
         topmost = module.num_layers - 1 if isinstance(module, nn.RNNBase) else 0
         if select is None and topmost and not array.startswith(f"layer{topmost}/"):
             warnings.warn(
-                f"{array}: {type(module).__name__} puts out its topmost layer alone, layer{topmost}; those of "
-                "gatescope.kernels return all of them with capture=",
+                f"{array}: {type(module).__name__} returns only its top layer, layer{topmost}; the layers of "
+                "gatescope.kernels return all with capture=",
                 stacklevel=3,
             )
         chosen[array] = module, select

@@ -56,7 +56,7 @@ class LazyArray:
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         if copy is False:
-            raise ValueError(f"{self.name} is on disk: it cannot become one array without a copy")
+            raise ValueError(f"{self.name} is on disk: it cannot become an array without a copy")
         values = np.empty(self.shape, self.dtype)
         self.read_into(values, 0)
         return values if dtype is None else values.astype(dtype, copy=False)
@@ -92,7 +92,7 @@ class LazyArray:
     def _axes(self, key: tuple[Any, ...]) -> tuple[Any, Any]:
         """Return the rows and the columns that a key chooses, columns None where it has none."""
         if any(part is None for part in key):
-            raise IndexError(f"{self.name} takes no new axis: add it to what is read, array[:][:, None]")
+            raise IndexError(f"{self.name} takes no new axis: add it after reading, array[:][:, None]")
         places = [place for place, part in enumerate(key) if part is Ellipsis]
         if len(places) > 1 or len(key) - len(places) > 2:
             raise IndexError(f"{self.name} takes rows, columns and one ..., not {len(key)} indices")
@@ -106,7 +106,7 @@ class LazyArray:
         if columns is None or (isinstance(columns, slice) and columns == slice(None)):
             return None
         if self.ndim == 1:
-            raise IndexError(f"{self.name} has one value a row: it takes no columns")
+            raise IndexError(f"{self.name} has one value per row: it takes no columns")
         if isinstance(columns, slice):
             return columns
         index = np.asarray(columns)

@@ -104,7 +104,7 @@ class Location:
             InputError: another one has taken its place.
         """
         if self._what_is_there() != self._first:
-            raise InputError(f"{self} was replaced while it was read: open it again")
+            raise InputError(f"{self} was replaced while it was being read: open it again")
 
     def _what_is_there(self) -> tuple[int, ...] | None:
         if self.path is None or self._written_once is None:
@@ -129,7 +129,7 @@ def path_text(place: str | os.PathLike[str]) -> str:
     """
     text = os.fspath(place) if isinstance(place, str | os.PathLike) else None
     if not text or not isinstance(text, str):
-        raise InputError(f"{shortened(place)} is no path: expected a text or a Path")
+        raise InputError(f"{shortened(place)} is not a path: expected a str or a Path")
     return text
 
 
@@ -151,7 +151,7 @@ def local_path(place: str | os.PathLike[str]) -> Path:
         if error.errno == errno.ELOOP:
             raise InputError(f"{path} is a link that leads back to itself: give another path") from None
         if error.errno == errno.ENAMETOOLONG:
-            raise InputError(f"{shortened(text)} is too long for a path: give another") from None
+            raise InputError(f"{shortened(text)} is too long for a path: give a shorter one") from None
     except ValueError as error:
         raise InputError(f"{text!r} cannot be a path ({error}): give another") from None
     return path

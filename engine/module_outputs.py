@@ -75,7 +75,7 @@ class ModuleOutputs:
                 # Of [B, H] no more than one step: never the steps of one sequence.
                 first = first.unsqueeze(1 if self._layout == "BTH" else 0)
             if not isinstance(first, Tensor) or first.dim() not in (2, 3) or not first.is_floating_point():
-                raise InputError(f"{array}: its module puts out {_described(first)}")
+                raise InputError(f"{array}: its module returned {_described(first)}")
             # Rounded at once, so that a loop of many steps holds no more than the dump does.
             rounded = first.detach().to("cpu", self._dtype, copy=True)
             self._calls.setdefault(array, []).append(Call(rounded, None if lengths is None else lengths.numpy()))
@@ -99,10 +99,10 @@ def layout_of(modules: Chosen, layout: str | None) -> str:
     expected = layout or said.get(first, "BTH")
     for array, own in said.items():
         if own != expected:
-            other = f"the layout {layout!r} is asked for" if layout else f"that of {first} does not"
+            other = f"layout={layout!r} is given" if layout else f"that of {first} does not"
             raise InputError(
-                f"{array}: its module has batch_first={own == 'BTH'}, and {other}: leave out layout, or bring its "
-                "output into the other by a pair, such as (module, lambda output: output[0].transpose(0, 1))"
+                f"{array}: its module has batch_first={own == 'BTH'}, and {other}: leave out layout, or transpose its "
+                "output with a pair, such as (module, lambda output: output[0].transpose(0, 1))"
             )
     return expected
 
@@ -133,12 +133,12 @@ def joined(array: str, calls: list[Call], shape: tuple[int, ...], layout: str) -
     if not calls:
         # As torch documents it, what it compiled without a hook goes on without it.
         raise InputError(
-            f"{array}: its module was not called since the last add; a model that torch.compile compiled and that ran "
-            "before calls no new hooks: record the model that it was made of, or call torch.compiler.reset() first"
+            f"{array}: its module was not called since the last add. A model compiled by torch.compile that has "
+            "already run ignores new hooks: record the original model, or call torch.compiler.reset() first"
         )
     if len(calls) > 1 and any(call.lengths is not None for call in calls):
         raise InputError(
-            f"{array}: its module put out {len(calls)} packed or nested batches: call add after every forward pass"
+            f"{array}: its module returned {len(calls)} packed or nested batches: call add after every forward pass"
         )
     lengths, outputs = calls[0].lengths, [call.values for call in calls]
     if outputs[0].dim() == 2 and shape[0] == 1 and len(outputs) == 1 and len(outputs[0]) == shape[1]:
@@ -157,9 +157,8 @@ def joined(array: str, calls: list[Call], shape: tuple[int, ...], layout: str) -
         times, repeated = f" in {len(calls)} calls", ", discard() after a backward pass that repeats it (checkpoints)"
     if n_sequences != shape[0] or (n_rows != shape[1] and (lengths is None or n_rows > shape[1])):
         raise InputError(
-            f"{array}: its module put out {counted(n_sequences, 'sequence')} of {counted(n_rows, 'row')}"
-            f"{times}, and the tokens are {shape[0]} of {shape[1]}: call add after every forward pass{repeated}, or "
-            "see layout"
+            f"{array}: its module returned {counted(n_sequences, 'sequence')} of {counted(n_rows, 'row')}{times}, and "
+            f"the tokens are {shape[0]} of {shape[1]}: call add after every forward pass{repeated}, or see layout"
         )
     return whole, lengths
 

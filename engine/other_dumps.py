@@ -75,12 +75,12 @@ def open_states(
     if location.path is not None and not location.path.exists():
         raise InputError(f"{place} does not exist: give a state dump, {', '.join(READERS)} or Zarr")
     if location.path is None and Path(location.name).suffix.lower() in READERS:
-        raise InputError(f"{place} is a URL, from which only Zarr can be read: copy the file to this machine")
+        raise InputError(f"{place} is a URL, but only Zarr can be read from one: copy the file to this machine")
     if _is_dump(location):
         source: StateSource = StateDump.open(place, finished=finished)
         if config.text or config.sequence_length or config.batch_first or sequence_ids is not None:
             raise InputError(
-                f"{place} is a state dump with a text and sequences of its own: leave out --text, --sequence-length, "
+                f"{place} is a state dump with its own text and sequences: leave out --text, --sequence-length, "
                 "--batch-first and the labels' sequence_id"
             )
     else:
@@ -128,8 +128,8 @@ class OtherDump(StateSource):
         for each, states in self._arrays.items():
             if len(states) != self.n_rows:
                 raise InputError(
-                    f"{name}: {each} has {len(states)} rows and {self.names[0]} has {self.n_rows}: "
-                    "name arrays that belong together with --arrays"
+                    f"{name}: {each} has {len(states)} rows and {self.names[0]} has {self.n_rows}: choose arrays that "
+                    "belong together with --arrays"
                 )
         self.dtype = np.result_type(*(array.dtype for array in self._arrays.values()))
         own = own_sequences(name, arrays, cube, self.n_rows)

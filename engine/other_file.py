@@ -70,7 +70,7 @@ def _opened(location: Location) -> dict[str, Any]:
         if location.path is None or location.path.is_dir():
             return zarr_arrays(location)
         if suffix not in READERS:
-            raise InputError(f"{location} is not of a known kind: expected a state dump, {', '.join(READERS)} or Zarr")
+            raise InputError(f"{location} has an unknown format: expected a state dump, {', '.join(READERS)} or Zarr")
         return READERS[suffix](location.path)
     except InputError:
         raise

@@ -72,7 +72,7 @@ def cube_of(name: str, arrays: dict[str, Any], chosen: dict[str, Any], batch_fir
     sizes = [shape if batch_first else shape[::-1] for shape in shapes]
     if len(shapes) > 1:
         raise InputError(
-            f"{name}: its arrays have {' and '.join(f'{n} sequences of {steps} rows' for n, steps in sizes)}: name "
+            f"{name}: its arrays have {' and '.join(f'{n} sequences of {steps} rows' for n, steps in sizes)}: choose "
             "arrays that belong together with --arrays"
         )
     n_sequences, n_steps = sizes[0]
@@ -116,9 +116,9 @@ def sequences(name: str, own: np.ndarray | None, ids: np.ndarray | None, length:
         length: rows in each, if the user says so; else 0.
     """
     if own is not None and length:
-        raise InputError(f"{name} has sequences of its own: leave out --sequence-length")
+        raise InputError(f"{name} has its own sequences: leave out --sequence-length")
     if ids is not None and length:
-        raise InputError(f"{name} has sequences by the labels' sequence_id: leave out --sequence-length")
+        raise InputError(f"{name} has sequences from the labels' sequence_id: leave out --sequence-length")
     if ids is not None:
         starts = _starts_of(name, ids, n_rows)
         if own is not None and not np.array_equal(own, starts):
@@ -146,7 +146,7 @@ def checked_bounds(name: str, array: str, values: Any, n_rows: int) -> np.ndarra
     bounds = np.asarray(values[:])
     rises = bounds.ndim == 1 and bounds.dtype.kind in "iu" and len(bounds) >= 2
     if not rises or bounds[0] != 0 or bounds[-1] != n_rows or (np.diff(bounds.astype(np.int64)) <= 0).any():
-        raise InputError(f"{name}: {array} does not rise from 0 to {n_rows}")
+        raise InputError(f"{name}: {array} does not increase from 0 to {n_rows}")
     return bounds.astype(np.int64)
 
 
@@ -154,7 +154,7 @@ def _starts_of(name: str, ids: np.ndarray, n_rows: int) -> np.ndarray:
     """Return the first row of each run of equal ids, and N."""
     if ids.shape != (n_rows,):
         raise InputError(
-            f"{name} has {n_rows} rows, and sequence ids of shape {list(ids.shape)}, its own or of --labels: give "
+            f"{name} has {n_rows} rows, and sequence ids of shape {list(ids.shape)}, its own or from --labels: give "
             "one for each row"
         )
     missing = np.array([each is None or each != each for each in ids]) if ids.dtype.kind in "Of" else np.zeros(0, bool)
@@ -164,5 +164,5 @@ def _starts_of(name: str, ids: np.ndarray, n_rows: int) -> np.ndarray:
     _, once = np.unique(ids[firsts], return_index=True)
     if len(once) < len(firsts):
         again = firsts[np.setdiff1d(np.arange(len(firsts)), once)[0]]
-        raise InputError(f"{name}: sequence {ids[again]!s} goes on at row {again} after another: sort rows by sequence")
+        raise InputError(f"{name}: sequence {ids[again]!s} resumes at row {again} after another: sort rows by sequence")
     return np.append(firsts, n_rows).astype(np.int64)

@@ -48,7 +48,7 @@ def stored_text(
         if not are_words:
             raise InputError(problem)
         # A list of all words has that name too.
-        warnings.warn(f"{problem}; they are left out", stacklevel=4)
+        warnings.warn(f"{problem}; they are ignored", stacklevel=4)
         return None, None
     tokens = np.asarray(arrays[chosen][:])
     tokens = tokens if tokens.ndim == 1 or cube is None else cube.rows(tokens)
@@ -61,7 +61,7 @@ def stored_text(
     if "vocabulary" in arrays:
         vocabulary = _characters(name, "vocabulary", np.asarray(arrays["vocabulary"][:]))
     if vocabulary is not None and tokens.size and tokens.max() >= len(vocabulary):
-        raise InputError(f"{name}: {chosen} go up to {tokens.max()}, and vocabulary has {len(vocabulary)} characters")
+        raise InputError(f"{name}: {chosen} go up to {tokens.max()}, but vocabulary has {len(vocabulary)} characters")
     return tokens.astype(np.uint32), vocabulary
 
 
@@ -79,13 +79,13 @@ def text_of_file(name: str, path: str | os.PathLike[str], n_rows: int) -> tuple[
     try:
         text = local_path(path).read_bytes().decode("utf-8")
     except UnicodeDecodeError as error:
-        raise InputError(f"--text {path} is not UTF-8 at offset {error.start}: convert it") from None
+        raise InputError(f"--text {path} is not UTF-8 at offset {error.start}: convert it (iconv -t UTF-8)") from None
     except OSError as error:
         raise InputError(f"--text {path} cannot be read: {error.strerror}") from None
     if len(text) != n_rows:
         more = [f"{text.count(sign)} of them {word}" for sign, word in EASILY_MISSED.items() if sign in text]
         found = counted(len(text), "character") + (f" ({', '.join(more)})" if more else "")
-        raise InputError(f"--text {path} has {found}, and {name} has {counted(n_rows, 'row')}")
+        raise InputError(f"--text {path} has {found}, but {name} has {counted(n_rows, 'row')}")
     codes, tokens = np.unique(np.frombuffer(text.encode("utf-32-le"), "<u4"), return_inverse=True)
     return tokens.astype(np.uint32), [chr(code) for code in codes]
 
@@ -100,5 +100,5 @@ def _characters(name: str, array: str, values: np.ndarray) -> list[str] | None:
             # NumPy takes the NUL at the end of a word for none.
             words = [word or "\0" for word in words]
     except (OverflowError, ValueError) as error:
-        raise InputError(f"{name}: {array} holds no text: {error}") from None
+        raise InputError(f"{name}: {array} is not text: {error}") from None
     return words if all(len(word) == 1 for word in words) else None

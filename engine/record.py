@@ -208,7 +208,7 @@ def _require_disk(path: Path, spec: DumpSpec) -> None:
         read_group(place)
         earlier = sum(file.stat().st_size for file in place.rglob("*") if file.is_file())
     needed, free = spec.n_values * spec.dtype.itemsize, shutil.disk_usage(place.parent).free + earlier
-    remedy = "record fewer sequences, arrays or bytes of dtype, or choose another disk"
+    remedy = "record fewer sequences or arrays, a smaller dtype, or choose another disk"
     require_room(needed, free, f"{path}: its states", "the disk", remedy)
 
 

@@ -54,7 +54,7 @@ class RecordedRows:
             # Refuse now what the first rows show to be wrong, not after the whole loop.
             self._spec(widths, np.array([0, 1], np.int64))
         elif widths != self._widths:
-            raise InputError(f"the modules return {widths} units, and {self._widths} before")
+            raise InputError(f"the modules returned {widths} units, but {self._widths} before")
         for array, values in states.items():
             wrong = (~torch.isfinite(values)).nonzero()
             if len(wrong):

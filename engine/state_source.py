@@ -112,7 +112,7 @@ class StateSource:
         """
         problems = self.verify()
         if problems:
-            raise InputError(f"{self.name} is not whole: {'; '.join(problems)}; record the states again")
+            raise InputError(f"{self.name} is damaged: {'; '.join(problems)}; record the states again")
 
     def identity(self) -> dict[str, Any]:
         """Return what distinguishes these states from others, as JSON values."""
@@ -188,7 +188,7 @@ class StateSource:
         """
         names = _listed(names)
         if not names:
-            raise InputError(f"no array of {self.name} is named: it has {', '.join(self.names)}")
+            raise InputError(f"no array of {self.name} is chosen: it has {', '.join(self.names)}")
         return StateColumns([self.array(name) for name in names], units, self.dtype, range(self.n_rows))
 
     def of_sequences(

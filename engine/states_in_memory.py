@@ -42,10 +42,11 @@ def collect(trained: TrainedModel, spec: DumpSpec, reader: Reader, dtype: torch.
         InputError: the device has not that much memory, or the dtype is not of floating point.
     """
     if not isinstance(dtype, torch.dtype) or not dtype.is_floating_point:
-        raise InputError(f"dtype {shortened(dtype)}: expected a dtype of floating point, such as torch.bfloat16")
+        raise InputError(f"dtype {shortened(dtype)}: expected a floating-point dtype, such as torch.bfloat16")
     lengths, device = np.diff(spec.sequence_starts), trained.model.output.weight.device
     remedy = (
-        "record fewer sequences, arrays or bytes of dtype, or write them to a dump with sample_states or extract_states"
+        "record fewer sequences or arrays, a smaller dtype, or write them to a dump with sample_states or "
+        "extract_states"
     )
     require_memory(spec.n_values * dtype.itemsize, device, "the states", remedy)
     n, length = spec.n_sequences, int(lengths[0])

@@ -154,7 +154,7 @@ def test_dumps_that_do_not_go_together_are_refused(tmp_path, changes, message):
     parts = [write(tmp_path / "one.zarr", 0, 5), write(tmp_path / "two.zarr", 5, 9, **changes)]
     for out in (tmp_path / "all.zarr", parts[0]):
         before = contents(parts[0])
-        with pytest.raises(InputError, match=f"two.zarr does not go with .*one.zarr: {message}"):
+        with pytest.raises(InputError, match=f"two.zarr does not match .*one.zarr: {message}"):
             concatenate(parts, out)
         assert contents(parts[0]) == before
     assert sorted(os.listdir(tmp_path)) == ["one.zarr", "two.zarr"]
@@ -176,7 +176,7 @@ def test_refusals(tmp_path):
         concatenate([one, two], tmp_path / "both.zarr")
     block = two / "layer0/h/c.0.0"
     block.write_bytes(b"\1" + block.read_bytes()[1:])
-    with pytest.raises(InputError, match=r"two.zarr is not whole: layer0/h: block 0 .* does not match its checksum"):
+    with pytest.raises(InputError, match=r"two.zarr is damaged: layer0/h: block 0 .* does not match its checksum"):
         concatenate([one, two], tmp_path / "all.zarr")
     assert not (tmp_path / "all.zarr").exists()
 

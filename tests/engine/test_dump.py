@@ -153,7 +153,7 @@ def test_a_dump_that_is_replaced_while_it_is_read(small_dump, tmp_path, compress
         *(lambda: dump.tokens, lambda: dump.initial("layer0/h"), lambda: np.asarray(dump.array("layer1/h"))),
         *(lambda: dump.array("layer0/c")[20:23], lambda: dump.array("layer0/c")[-1], dump.verify),
     ):
-        with pytest.raises(InputError, match=r"\.zarr was replaced while it was read: open it again"):
+        with pytest.raises(InputError, match=r"\.zarr was replaced while it was being read: open it again"):
             read()
     assert np.array_equal(held, expected)
     assert StateDump.open(path).verify() == []

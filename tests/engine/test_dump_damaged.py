@@ -44,7 +44,7 @@ def test_what_is_not_whole_is_refused_with_all_faults(own):
     StateDump.open(own).require_whole()
     for file in ("layer1/h/c.3.0", "tokens/c.0"):
         (own / file).unlink()
-    with pytest.raises(InputError, match=r"own\.zarr is not whole: tokens: .*; layer1/h: .*; record the states again$"):
+    with pytest.raises(InputError, match=r"own\.zarr is damaged: tokens: .*; layer1/h: .*; record the states again$"):
         StateDump.open(own).require_whole()
 
 
@@ -92,7 +92,7 @@ def test_whole_blocks_in_each_other_s_places(own, one, other):
     data = [(own / file).read_bytes() for file in (one, other)]
     for file, content in zip((other, one), data, strict=True):
         (own / file).write_bytes(content)
-    expected = "its blocks are whole, but not those that were written: some are exchanged, or another's"
+    expected = "its blocks are whole, but not those that were written: some were swapped or come from another dump"
     assert problems(own) == [expected]
     for file, content in zip((one, other), data, strict=True):
         (own / file).write_bytes(content)
@@ -145,7 +145,7 @@ def test_initial_states_of_all_sequences_that_have_begun_are_looked_at(own, tmp_
 def test_metadata_of_an_array_that_differ(own):
     file = own / "layer0" / "c" / "zarr.json"
     file.write_text(file.read_text().replace("float16", "float32"))
-    assert problems(own) == ["layer0/c: its zarr.json is missing or differs from what the group's says of it"]
+    assert problems(own) == ["layer0/c: its zarr.json is missing or differs from the group's description"]
     file.unlink()
     assert len(problems(own)) == 1
 
@@ -160,7 +160,7 @@ def test_altered_attributes(own, before, after):
     assert before in text
     group["attributes"] = json.loads(text.replace(before, after, 1))
     file.write_text(json.dumps(group))
-    assert problems(own) == ["zarr.json: its attributes do not match their checksum, something altered them"]
+    assert problems(own) == ["zarr.json: its attributes do not match their checksum: they were altered"]
 
 
 def test_attributes_may_stand_in_another_order(own):
@@ -175,8 +175,8 @@ def test_attributes_may_stand_in_another_order(own):
 @pytest.mark.parametrize(
     ("entry", "problem"),
     [
-        ("checksum", "its attributes do not match their checksum, something altered them"),
-        ("blocks", "it has no digest of the blocks, something altered it"),
+        ("checksum", "its attributes do not match their checksum: they were altered"),
+        ("blocks", "it has no digest of the blocks: it was altered"),
     ],
 )
 def test_a_checksum_that_was_removed(own, entry, problem):
@@ -243,7 +243,7 @@ def test_a_header_without_a_number_of_rows_in_a_block(own, value):
 @pytest.mark.parametrize("values", [[0, 300, 200, 1000], [1, 300, 999, 1000], [0, 300, 300, 1000], [0, 300, 999, 998]])
 def test_damaged_document_starts(own, values):
     zarr.open_array(own / "document_starts", mode="r+")[:] = values
-    with pytest.raises(InputError, match="document_starts does not rise from 0 to 1000"):
+    with pytest.raises(InputError, match="document_starts does not increase from 0 to 1000"):
         StateDump.open(own)
 
 

@@ -153,7 +153,7 @@ def test_a_finished_dump_takes_its_place(tmp_path):
     settle_at(path, new, overwrite=False)
     assert StateDump.open(path).attributes["seed"] == 0 and os.listdir(tmp_path) == ["states.zarr"]
     write(new, 1)
-    with pytest.raises(InputError, match="is there already"):
+    with pytest.raises(InputError, match="already exists"):
         settle_at(path, new, overwrite=False)
     with DumpWriter(path, spec()), pytest.raises(InputError, match="is being written by another program"):
         settle_at(path, new, overwrite=True)
@@ -169,7 +169,7 @@ def test_one_program_waits_beside_a_path(tmp_path):
     with waiting_beside(path) as folder:
         assert not left.exists()
         (folder / "rows").touch()
-        with pytest.raises(InputError, match="is being recorded already"), waiting_beside(path):
+        with pytest.raises(InputError, match="is being recorded by another program"), waiting_beside(path):
             pass
         # Writing the dump itself does not collide with waiting beside it.
         write(path)

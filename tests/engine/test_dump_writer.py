@@ -259,7 +259,7 @@ def test_what_is_not_a_dump_is_never_replaced(tmp_path, overwrite):
     (tmp_path / "work" / "thesis.tex").write_text("years of work")
     (tmp_path / "file").write_text("more")
     for name in ("work", "file"):
-        with pytest.raises(InputError, match=f"{name} is not a state dump: .*; only a dump is written over: choose"):
+        with pytest.raises(InputError, match=f"{name} is not a state dump: .*; only a dump may be overwritten: choose"):
             DumpWriter(tmp_path / name, SPEC, overwrite=overwrite)
     assert contents(tmp_path) == {"work/thesis.tex": b"years of work", "file": b"more"}
     with pytest.raises(InputError, match="missing is not a folder"):

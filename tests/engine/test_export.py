@@ -68,11 +68,11 @@ def test_refusals_leave_nothing(tmp_path, small_dump):
     with pytest.raises(InputError, match="must end in"):
         export_lstmvis(dump, tmp_path / "states.txt")
     (tmp_path / "states.dict").write_text("mine")
-    with pytest.raises(InputError, match=r"states.dict is there already"):
+    with pytest.raises(InputError, match=r"states.dict already exists"):
         export_lstmvis(dump, tmp_path / "states.h5")
     block = dump / "layer0/h/c.0.0"
     block.write_bytes(block.read_bytes()[:-1])
-    with pytest.raises(InputError, match=r"not whole: layer0/h: block 0 .* is truncated"):
+    with pytest.raises(InputError, match=r"is damaged: layer0/h: block 0 .* is truncated"):
         export_lstmvis(dump, tmp_path / "other.h5")
     assert sorted(os.listdir(tmp_path)) == ["s.zarr", "states.dict"]
     assert (tmp_path / "states.dict").read_text() == "mine"

@@ -246,5 +246,5 @@ def test_a_path_in_the_place_of_the_model_is_refused(lstm, text):
 
 @pytest.mark.parametrize("source", [None, 5, b"text", [5]])
 def test_a_source_that_is_no_path_is_refused(lstm, source):
-    with pytest.raises(InputError, match="is no path: expected a text or a Path"):
+    with pytest.raises(InputError, match="is not a path: expected a str or a Path"):
         extract_in_memory(lstm, source, ExtractConfig())

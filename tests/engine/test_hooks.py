@@ -148,7 +148,7 @@ def test_a_compiled_model(tmp_path, tokens):
     expected = compiled(tokens[0]).detach()
     options = {"path": tmp_path / "s.zarr", "vocabulary": VOCABULARY, "dtype": "float32"}
     with (
-        pytest.raises(InputError, match=r"layer0/h: its module was not called .* record the model that it was made of"),
+        pytest.raises(InputError, match=r"layer0/h: its module was not called .* record the original model"),
         record_states(compiled, {"layer0/h": "_orig_mod.1"}, **options) as recording,
     ):
         compiled(tokens[0])
@@ -181,7 +181,9 @@ def test_a_step_of_a_cell_is_no_sequence(tmp_path, tokens, layout):
     modules = {"layer0/h": cell, "layer0/c": (cell, lambda output: output[1])}
     with record_states(cell, modules, tmp_path / "s", vocabulary=VOCABULARY, layout=layout) as recording:
         cell(x[:, 0])
-        with pytest.raises(InputError, match="layer0/h: its module put out 3 sequences of 1 row, and the tokens are 1"):
+        with pytest.raises(
+            InputError, match="layer0/h: its module returned 3 sequences of 1 row, and the tokens are 1"
+        ):
             recording.add(tokens[0, :, 0])
         steps = []
         for t in range(T):
@@ -253,7 +255,7 @@ def test_what_cannot_go_on(tmp_path, tokens):
             model(batch.clamp(min=0))
             recording.add(batch, continues=continues)
 
-        with pytest.raises(InputError, match="3 sequences cannot continue: there is no add before this"):
+        with pytest.raises(InputError, match="3 sequences cannot continue: there was no add before this"):
             add(tokens[0], True)
         add(tokens[0], False)
         with pytest.raises(InputError, match="2 sequences cannot continue: the last add had 3; leave out continues"):
@@ -262,7 +264,7 @@ def test_what_cannot_go_on(tmp_path, tokens):
         with pytest.raises(InputError, match="a token is outside"):
             add(tokens[1] - V, True)
         # A piece is missing.
-        with pytest.raises(InputError, match="there is no add before this, or it failed"):
+        with pytest.raises(InputError, match="there was no add before this, or it failed"):
             add(tokens[1], True)
     assert StateDump.open(tmp_path / "s").tokens.tolist() == 2 * tokens[0].reshape(-1).tolist()
 
@@ -351,7 +353,7 @@ def test_the_weights_are_told_apart(tmp_path, tokens):
 
 def test_one_output_has_one_name(tmp_path):
     both = {"layer0/h": "rnn", "layer1/h": "rnn"}
-    with pytest.raises(InputError, match="layer0/h and layer1/h are one output: tell them apart by pairs"):
+    with pytest.raises(InputError, match="layer0/h and layer1/h are the same output: use pairs"):
         record_states(Tagger(), both, tmp_path / "s", vocabulary=VOCABULARY)
     first, second = (("rnn", lambda output, k=k: output[1][k]) for k in (0, 1))
     record_states(Tagger(), {"layer1/h": first, "layer1/c": second}, tmp_path / "s", vocabulary=VOCABULARY)
@@ -361,7 +363,7 @@ def test_warns_when_a_stacked_rnn_is_recorded_as_layer0(tmp_path, recwarn):
     record_states(Tagger(), {"layer1/h": "rnn"}, tmp_path / "s", vocabulary=VOCABULARY)
     record_states(nn.LSTM(I, H), {"layer0/h": ""}, tmp_path / "s", vocabulary=VOCABULARY)
     assert not recwarn.list
-    with pytest.warns(UserWarning, match="layer0/h: LSTM puts out its topmost layer alone, layer1"):
+    with pytest.warns(UserWarning, match="layer0/h: LSTM returns only its top layer, layer1"):
         record_states(Tagger(), {"layer0/h": "rnn"}, tmp_path / "s", vocabulary=VOCABULARY)
 
 

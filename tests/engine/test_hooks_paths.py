@@ -45,7 +45,7 @@ def test_hooks_are_gone_when_the_recording_cannot_begin(tmp_path):
 def test_an_earlier_dump_is_kept_unless_asked(tmp_path, tokens):
     path = tmp_path / "s"
     record(path, tokens[:1])
-    with pytest.raises(InputError, match="is there already: choose another path, or overwrite=True"):
+    with pytest.raises(InputError, match="already exists: choose another path, or overwrite=True"):
         record(path, tokens)
     assert StateDump.open(path).n_rows == B * T
     record(path, tokens[:2], overwrite=True)
@@ -59,16 +59,16 @@ def test_recordings_that_were_made_before_either_ran(tmp_path, tokens):
         model(tokens[0])
         first.add(tokens[0])
         with (
-            pytest.raises(InputError, match=r"s is being recorded already: wait until that ends, or choose another"),
+            pytest.raises(InputError, match=r"s is being recorded by another program: wait for it, or choose another"),
             second,
         ):
             pass
     before = contents(path)
-    with pytest.raises(InputError, match="is there already"), second:
+    with pytest.raises(InputError, match="already exists"), second:
         pass
-    with pytest.raises(InputError, match="a recording is used once: call record_states again"), first:
+    with pytest.raises(InputError, match="a recording can be used only once: call record_states again"), first:
         pass
-    with pytest.raises(InputError, match="add outside of its with statement"):
+    with pytest.raises(InputError, match="add was called outside the with statement"):
         first.add(tokens[0])
     assert contents(path) == before and not model._forward_hooks
 
@@ -76,7 +76,7 @@ def test_recordings_that_were_made_before_either_ran(tmp_path, tokens):
 def test_a_dump_that_came_meanwhile_is_kept(tmp_path, tokens):
     model, path = nn.Embedding(V, H), tmp_path / "s"
     with (
-        pytest.raises(InputError, match="is there already"),
+        pytest.raises(InputError, match="already exists"),
         record_states(model, {"layer0/h": ""}, path, vocabulary=VOCABULARY) as recording,
     ):
         model(tokens[0])
@@ -92,7 +92,7 @@ def test_nothing_but_a_dump_is_replaced_which_is_said_at_once(tmp_path, kind):
     if kind == "folder":
         path.mkdir()
     (path / "mine" if kind == "folder" else path).write_text("mine")
-    with pytest.raises(InputError, match=r"s is not a state dump: .*; only a dump is written over: choose another"):
+    with pytest.raises(InputError, match=r"s is not a state dump: .*; only a dump may be overwritten: choose another"):
         record_states(nn.Identity(), {"layer0/h": ""}, path, vocabulary=VOCABULARY, overwrite=True)
     assert contents(tmp_path) in ({"s": b"mine"}, {"s/mine": b"mine"})
 

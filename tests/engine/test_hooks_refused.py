@@ -79,27 +79,29 @@ def test_other_refusals(tmp_path):
         with pytest.raises(InputError, match="expected the single character of each token"):
             record_states(Tagger(), {"layer0/h": "rnn"}, tmp_path / "s", vocabulary=vocabulary)
     for modules in ({}, ["rnn"], "rnn", None):
-        with pytest.raises(InputError, match="no modules: name at least one by its array"):
+        with pytest.raises(InputError, match="no modules are given: name the module of at least one array"):
             record_states(Tagger(), modules, tmp_path / "s", vocabulary=VOCABULARY)
     for given, what in ((None, "NoneType"), (("rnn", 1), "tuple"), (("rnn",), "tuple")):
-        with pytest.raises(InputError, match=f"layer0/h: {what} is no module; expected one, its name, or a pair"):
+        with pytest.raises(
+            InputError, match=f"layer0/h: {what} is not a module; expected a module, its name, or a pair"
+        ):
             record_states(Tagger(), {"layer0/h": given}, tmp_path / "s", vocabulary=VOCABULARY)
     with pytest.raises(InputError, match="s3://bucket/s is a URL"):
         record_states(Tagger(), {"layer0/h": "rnn"}, "s3://bucket/s", vocabulary=VOCABULARY)
     (tmp_path / "file").touch()
     recording = record_states(Tagger(), {"layer0/h": "rnn"}, tmp_path / "file" / "s", vocabulary=VOCABULARY)
-    with pytest.raises(InputError, match="file cannot be a folder: File exists"), recording:
+    with pytest.raises(InputError, match="file cannot be made: File exists"), recording:
         pass
     (tmp_path / "file").unlink()
     with pytest.raises(InputError, match="the model has no module 'lstm': it has embedding, rnn, attention"):
         wrong(tmp_path, None, {"layer0/h": "lstm"})
     batch = torch.zeros(2, 3, dtype=torch.long)
-    with pytest.raises(InputError, match="array 'hidden' cannot be named so"):
+    with pytest.raises(InputError, match="array 'hidden' has an invalid name"):
         wrong(tmp_path, lambda model, recording: (model(batch), recording.add(batch)), {"hidden": "rnn"})
     model = Tagger()
     nn.init.constant_(model.embedding.weight, float("nan"))
     with pytest.raises(InputError, match="layer0/h: nan at row 0 of this add, unit 0: expected finite"):
         wrong(tmp_path, lambda model, recording: (model(batch), recording.add(batch)), model=model)
-    with pytest.raises(InputError, match=r"layer0/h: its module puts out torch.int64 \[2, 3\], expected floats of two"):
+    with pytest.raises(InputError, match=r"layer0/h: its module returned torch.int64 \[2, 3\], expected floats of two"):
         wrong(tmp_path, lambda model, recording: model(batch), {"layer0/h": ""}, nn.Identity())
     assert os.listdir(tmp_path) == []

@@ -34,7 +34,7 @@ KEYS_OF_TWO = [
 @pytest.mark.parametrize("key", KEYS + KEYS_OF_TWO, ids=str)
 def test_keys_choose_what_they_do_of_an_array(array, key):
     if array.ndim == 1 and (key in KEYS_OF_TWO):
-        pytest.skip("one value a row")
+        pytest.skip("one value per row")
     whole = np.asarray(array)
     expected = whole[tuple(np.array(part, int) if part == [] else part for part in key)]
     assert np.shape(array[key]) == expected.shape and np.array_equal(array[key], expected)

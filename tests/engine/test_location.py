@@ -97,7 +97,7 @@ def test_what_cannot_be_a_path_is_one_line(text):
 @pytest.mark.parametrize("place", [None, 5, b"text", ["text"], ""])
 @pytest.mark.parametrize("use", [survey_corpus, load_model, StateDump.open, open_states, local_path])
 def test_what_is_no_path_is_refused(use, place):
-    with pytest.raises(InputError, match="is no path: expected a text or a Path"):
+    with pytest.raises(InputError, match="is not a path: expected a str or a Path"):
         use(place)
 
 

@@ -53,8 +53,8 @@ def test_the_layout_is_that_of_the_modules(modules, layout, expected):
 @pytest.mark.parametrize(
     ("modules", "layout", "message"),
     [
-        ([(LAST, None)], "BTH", "layer0/h: its module has batch_first=False, and the layout 'BTH' is asked for"),
-        ([(FIRST, None)], "TBH", "layer0/h: its module has batch_first=True, and the layout 'TBH' is asked for"),
+        ([(LAST, None)], "BTH", "layer0/h: its module has batch_first=False, and layout='BTH' is given"),
+        ([(FIRST, None)], "TBH", "layer0/h: its module has batch_first=True, and layout='TBH' is given"),
         (
             [(LAST, None), (FIRST, None)],
             None,
@@ -81,7 +81,7 @@ def test_a_layout_that_is_not_the_modules_is_refused(modules, layout, message):
 def test_an_output_that_is_no_states_is_described(output, message):
     module = nn.Identity()
     outputs = ModuleOutputs({"layer0/h": (module, None)}, "BTH", np.dtype(np.float16))
-    with outputs.collected(), pytest.raises(InputError, match=f"layer0/h: its module puts out {message}"):
+    with outputs.collected(), pytest.raises(InputError, match=f"layer0/h: its module returned {message}"):
         module(output)
     assert outputs.take() == {} and not module._forward_hooks
 
@@ -102,7 +102,7 @@ def test_several_packed_outputs_have_lengths_of_their_own():
     with outputs.collected():
         FIRST(packed)
         FIRST(packed)
-    with pytest.raises(InputError, match="layer0/h: its module put out 2 packed or nested batches: call add after"):
+    with pytest.raises(InputError, match="layer0/h: its module returned 2 packed or nested batches: call add after"):
         joined("layer0/h", outputs.take()["layer0/h"], (2, 8), "BTH")
 
 

@@ -92,10 +92,10 @@ BAD = [
     ({"states": np.zeros((0, H))}, {}, "not empty"),
     ({"states": ROWS, "other": ROWS[1:]}, {}, "other has 119 rows and states has 120|states has 120 rows and other"),
     ({"states": ROWS}, {"arrays": ("h",)}, "has no 'h': it has states float32"),
-    ({"states": ROWS, "sequence_ids": CUT}, {}, "sequence 0 goes on at row 80 after another"),
+    ({"states": ROWS, "sequence_ids": CUT}, {}, "sequence 0 resumes at row 80 after another"),
     ({"states": ROWS, "sequence_ids": CUT[1:]}, {}, r"has 120 rows, and sequence ids of shape \[119\]"),
-    ({"states": ROWS, "sequence_starts": np.array([0, 7])}, {}, "sequence_starts does not rise from 0 to 120"),
-    ({"states": ROWS, "document_starts": np.array([1, N])}, {}, "document_starts does not rise"),
+    ({"states": ROWS, "sequence_starts": np.array([0, 7])}, {}, "sequence_starts does not increase from 0 to 120"),
+    ({"states": ROWS, "document_starts": np.array([1, N])}, {}, "document_starts does not increase"),
     ({"states": ROWS, "tokens": np.arange(N) - 1}, {}, "not 120 whole numbers from 0"),
     ({"states": CUBE, "other": np.zeros((20, 6, 2))}, {}, "6 sequences of 20 rows and 3 sequences of 40 rows"),
     ({"states": CUBE, "lengths": np.array([T, 0, 1])}, {}, "whole numbers from 1 to 40, one for each of 3 sequences"),
@@ -152,7 +152,7 @@ def test_paths_that_hold_no_states_are_refused(tmp_path):
     (tmp_path / "notes.txt").write_text("x")
     (tmp_path / "empty").mkdir()
     for name, message in (
-        ("notes.txt", "not of a known kind"),
+        ("notes.txt", "has an unknown format"),
         ("empty", "not a state dump"),
         ("no", "does not exist"),
     ):
@@ -167,5 +167,5 @@ def test_a_state_dump_keeps_its_own_sequences(tmp_path, small_dump):
     with pytest.raises(InputError, match="has no 'layer9/h'"):
         open_states(path, ReadConfig(arrays=("layer9/h",)))
     for config in (ReadConfig(sequence_length=3), ReadConfig(batch_first=True), ReadConfig(text=path)):
-        with pytest.raises(InputError, match="a text and sequences of its own"):
+        with pytest.raises(InputError, match="its own text and sequences"):
             open_states(path, config)

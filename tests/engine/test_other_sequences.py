@@ -54,9 +54,9 @@ def test_bounds_rise_from_zero_to_the_last_row():
     found = checked_bounds("x", "starts", np.array([0, 2, 6], np.uint8), 6)
     assert found.tolist() == [0, 2, 6] and found.dtype == np.int64
     for wrong in ([0, 2, 5], [1, 2, 6], [0, 2, 2, 6], [0, 4, 2, 6], [6], [[0, 6]], [0.0, 6.0]):
-        with pytest.raises(InputError, match="x: starts does not rise from 0 to 6"):
+        with pytest.raises(InputError, match="x: starts does not increase from 0 to 6"):
             checked_bounds("x", "starts", np.array(wrong), 6)
-    with pytest.raises(InputError, match="does not rise from 0 to 0"):
+    with pytest.raises(InputError, match="does not increase from 0 to 0"):
         checked_bounds("x", "starts", np.array([0]), 0)
 
 
@@ -83,9 +83,9 @@ def test_sequences_are_those_of_the_file_of_the_labels_or_of_a_length():
         InputError, match=r"2 sequences of 3 rows, .* 3 sequences of 2 rows: give --batch-first, or leave"
     ):
         sequences("x", np.array([0, 3, 6]), np.repeat([0, 1, 2], 2), 0, 6)
-    with pytest.raises(InputError, match="has sequences of its own: leave out --sequence-length"):
+    with pytest.raises(InputError, match="has its own sequences: leave out --sequence-length"):
         sequences("x", own, None, 3, 6)
-    with pytest.raises(InputError, match="by the labels' sequence_id: leave out --sequence-length"):
+    with pytest.raises(InputError, match="from the labels' sequence_id: leave out --sequence-length"):
         sequences("x", None, IDS, 3, 6)
 
 
@@ -93,7 +93,7 @@ def test_sequences_are_those_of_the_file_of_the_labels_or_of_a_length():
     ("ids", "said"),
     [
         (IDS[:5], r"has 6 rows, and sequence ids of shape \[5\]"),
-        (np.array([4, 4, 1, 1, 4, 7]), "sequence 4 goes on at row 4 after another"),
+        (np.array([4, 4, 1, 1, 4, 7]), "sequence 4 resumes at row 4 after another"),
         (np.array(["a", "b", None, "b", "c", "c"], object), "row 2 has no sequence id"),
         (np.array([0, 0, 1, np.nan, 1, 1]), "row 3 has no sequence id"),
     ],

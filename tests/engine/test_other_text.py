@@ -100,13 +100,13 @@ def test_what_is_no_token_is_refused_or_left_out_aloud(tmp_path):
     with pytest.raises(InputError, match="tokens are float32: expected whole numbers from 0, or words"):
         open_states(path)
     path = write(tmp_path / "x.npz", h=ROWS, tokens=np.arange(N) % 3, vocabulary=np.array([97, -1, 10]))
-    with pytest.raises(InputError, match="vocabulary holds no text"):
+    with pytest.raises(InputError, match="vocabulary is not text"):
         open_states(path)
     path = write(tmp_path / "x.npz", h=ROWS, tokens=np.arange(N) % 3, vocabulary=np.array(["a", "b"]))
-    with pytest.raises(InputError, match="tokens go up to 2, and vocabulary has 2 characters"):
+    with pytest.raises(InputError, match="tokens go up to 2, but vocabulary has 2 characters"):
         open_states(path)
     path = write(tmp_path / "x.npz", h=ROWS, words=WORDS[:3])
-    with pytest.warns(UserWarning, match=r"words \[3\] are not one for each state: expected \[60\]; they are left out"):
+    with pytest.warns(UserWarning, match=r"words \[3\] are not one for each state: expected \[60\]; they are ignored"):
         assert open_states(path).tokens is None
 
 
@@ -134,9 +134,9 @@ def test_characters_in_the_order_of_their_code(tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("ab", r"has 2 characters, and x\.npy has 3 rows"),
-        ("a\r\nb\r\n", r"has 6 characters \(2 of them carriage returns\), and"),
-        ("\ufeffa\r\n", r"has 4 characters \(1 of them carriage returns, 1 of them byte order marks\), and"),
+        ("ab", r"has 2 characters, but x\.npy has 3 rows"),
+        ("a\r\nb\r\n", r"has 6 characters \(2 of them carriage returns\), but"),
+        ("\ufeffa\r\n", r"has 4 characters \(1 of them carriage returns, 1 of them byte order marks\), but"),
     ],
 )
 def test_another_length_says_what_may_not_have_been_counted(tmp_path, text, message):

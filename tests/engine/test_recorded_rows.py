@@ -63,14 +63,14 @@ def test_tokens_have_the_bytes_that_the_vocabulary_needs(tmp_path, n_words, dtyp
 
 
 def test_rows_that_are_refused_do_not_count(rows, tmp_path):
-    with pytest.raises(InputError, match="array 'hidden' cannot be named so"):
+    with pytest.raises(InputError, match="array 'hidden' has an invalid name"):
         add(rows, [0], [1], [0], name="hidden")
     infinite = torch.tensor([[0.0, 0.0, 0.0], [0.0, 0.0, torch.inf]])
     with pytest.raises(InputError, match="layer0/h: inf at row 1 of this add, unit 2: expected finite"):
         rows.add(np.zeros(2, int), {"layer0/h": infinite}, np.array([2]), np.array([0]))
     # The width may differ from that of the refused rows.
     add(rows, [0], [1], [0])
-    with pytest.raises(InputError, match=r"the modules return {'layer0/h': 3} units, and {'layer0/h': 2} before"):
+    with pytest.raises(InputError, match=r"the modules returned {'layer0/h': 3} units, but {'layer0/h': 2} before"):
         rows.add(np.zeros(1, int), {"layer0/h": torch.zeros(1, 3)}, np.array([1]), np.array([1]))
     rows.write(tmp_path / "s", overwrite=False)
     assert StateDump.open(tmp_path / "s").n_rows == 1

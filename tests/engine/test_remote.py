@@ -76,7 +76,7 @@ def test_files_that_are_not_zarr_are_refused_at_a_url(web, name):
     (folder / name).write_bytes(b"")
     for place in (f"{url}/{name}", f"file://{folder}/{name}"):
         with pytest.raises(
-            InputError, match=f"{name} is a URL, from which only Zarr can be read: copy the file"
+            InputError, match=f"{name} is a URL, but only Zarr can be read from one: copy the file"
         ) as raised:
             open_states(place)
         assert "\n" not in str(raised.value)

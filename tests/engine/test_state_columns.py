@@ -101,7 +101,7 @@ def test_all_of_it_at_once(dump):
         (lambda dump: dump.states(["layer9/h"]), "has no 'layer9/h'"),
         (lambda dump: dump.states(NAMES, [99_999]), r"units \[99999\]: .*; layer0/h has \d+, layer0/c has \d+"),
         (lambda dump: dump.states(NAMES, np.ones(3, bool)), r"units \[ True  True  True\]: .*; layer0/h has \d+"),
-        (lambda dump: dump.states([]), "no array of .* is named: it has layer0/h, layer0/c"),
+        (lambda dump: dump.states([]), "no array of .* is chosen: it has layer0/h, layer0/c"),
         (lambda dump: dump.states(NAMES).rows(10, N + 1), f"has no rows 10 to {N + 1}"),
         (lambda dump: dump.states(NAMES).rows(-1, 5), "has no rows -1 to 5"),
         (

@@ -55,7 +55,7 @@ def test_probes_of_states_in_memory_are_those_of_a_dump(make_model, tmp_path, de
 
 @pytest.mark.parametrize("dtype", [torch.int8, torch.bool, "float16", np.dtype("float32")])
 def test_states_are_of_floating_point(lstm, dtype):
-    with pytest.raises(InputError, match="expected a dtype of floating point"):
+    with pytest.raises(InputError, match="expected a floating-point dtype"):
         sample_in_memory(lstm, SAMPLE, dtype=dtype)
 
 
