@@ -44,8 +44,8 @@ def choose_backend(backend: str | None, x: Tensor, *others: Tensor | None) -> st
     if backend != "reference" and _forward_mode(x, *others):
         # torch would take its derivative to be zero.
         raise NotImplementedError(
-            f"backend {backend!r}: expected no forward-mode differentiation, which its operators do not have, got one "
-            f"of torch.func.jvp, jacfwd or a dual level; use backend=None or 'reference'"
+            f"backend {backend!r}: expected no forward-mode differentiation (torch.func.jvp, jacfwd or a dual level), "
+            "which its operators do not support; use backend=None or 'reference'"
         )
     return backend
 

@@ -185,7 +185,7 @@ def describe(
         if not isinstance(size, Integral) or size < 1:
             raise ValueError(f"describe: {name}: expected a whole number of at least 1, got {size!r}")
     if not isinstance(dtype, torch.dtype) or not dtype.is_floating_point:
-        raise ValueError(f"describe: dtype: expected one of floating point, such as torch.bfloat16, got {dtype!r}")
+        raise ValueError(f"describe: dtype: expected a floating-point dtype, such as torch.bfloat16, got {dtype!r}")
     if not isinstance(device, Device | None):
         raise ValueError(f"describe: device: expected a Device, such as gatescope.kernels.gpu.H200, got {device!r}")
     if device is None:
