@@ -13,11 +13,12 @@ from gatescope.analysis.table import ruled_table
 
 CAPTION = (
     "nats per character lost while units are held, where the hypothesis holds and elsewhere; p: among these units and "
-    "sets of as many random ones, the share that loses at least as much there, and whose difference is as large; "
-    "q: the share of false ones among the findings, by Benjamini and Hochberg, if all lines of this q or less are "
-    "called findings; erased: the direction of all units that predicts the hypothesis is removed after every step, "
-    "beside random directions; AUROC of linear probes fitted anew: before, with the direction removed once from the "
-    "states as they are, and after every step: what this has more the network found in what it read on"
+    "random sets of as many, the share that loses at least as much there, or whose difference is at least as large; q: "
+    "the expected share of false findings (Benjamini and Hochberg) if all lines with this q or less count as findings; "
+    "erased: the direction across all units that predicts the hypothesis is removed after every step, compared with "
+    "random directions; AUROC of linear probes fitted anew: before, with the direction removed once from the "
+    "undisturbed states, and removed after every step; the last minus the second: what the network recovered from "
+    "later text"
 )
 # Two lines each, so that all columns fit.
 HEADINGS = (

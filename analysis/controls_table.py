@@ -12,9 +12,9 @@ from gatescope.analysis.results import Record, leading_records, measure_of, numb
 from gatescope.analysis.table import ruled_table
 
 CAPTION = (
-    "AUROC, or R²; random weights: of states of an untrained network on the same text; above them: the difference and "
-    "its 95% interval, * the whole interval above 0; control task: of labels that the last characters decide at "
-    "random; selectivity: how far the score lies above that"
+    "AUROC, or R²; random weights: the score on states of an untrained network reading the same text; above them: the "
+    "difference and its 95% interval, * if the whole interval is above 0; control task: the score on random labels "
+    "determined by the last characters; selectivity: how far the score lies above that"
 )
 
 

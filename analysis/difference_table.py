@@ -12,8 +12,8 @@ from gatescope.analysis.table import ruled_table
 
 LEGEND = (
     "AUROC (R² of continuous hypotheses) on the characters that both were tested on, and how far the second lies above "
-    "the first, with the 95% interval over their sequences; q: the share of false ones among the findings, by "
-    "Benjamini and Hochberg, if all lines of this q or less are called findings"
+    "the first, with the 95% interval over their sequences; q: the expected share of false findings (Benjamini and "
+    "Hochberg) if all lines with this q or less count as findings"
 )
 
 

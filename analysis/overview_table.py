@@ -14,8 +14,8 @@ from gatescope.analysis.results import Result, number, score
 from gatescope.analysis.table import ruled_table
 
 CAPTION = (
-    "AUROC, or R²; * known: above chance and the text baseline, each with the whole 95% interval; text: that baseline, "
-    "where it is the same beside all"
+    "AUROC, or R²; * known: above chance and the text baseline, each with its whole 95% interval; text: that baseline, "
+    "where all results share it"
 )
 
 

@@ -33,16 +33,17 @@ HEADS = (
 HELD_AT = {
     "zero": "0",
     "mean": "their mean over the characters read",
-    "resample": "what they were at the same step of another sequence",
-    "translate": "what they were, moved by the difference of their means where the hypothesis holds and where not",
+    "resample": "their values at the same step of another sequence",
+    "translate": "their values, shifted by the difference between their means where the hypothesis holds and elsewhere",
 }
 ERASED = (
-    '<p class="muted">Erased: no unit is held; of all units of each layer, h and c, the one direction that predicts '
-    "the hypothesis in the training sequences is removed after every step (LEACE, Belrose et al. 2023), beside random "
-    "directions. AUROC: that of linear probes fitted anew on one half of the sequences read and tested on the other: "
-    "before; with the direction removed once from the states as they are, which says how well other directions "
-    "predict; and left after every step. What is left beyond the former the network has found again in what it read "
-    "on, and the loss is not what it would be without the hypothesis.</p>\n"
+    '<p class="muted">Erased: no unit is held. Instead, the one direction across all units of each layer, h and c, '
+    "that predicts the hypothesis in the training sequences is removed after every step (LEACE, Belrose et al. 2023), "
+    "compared with random directions. AUROC: of linear probes fitted anew on one half of the sequences read and tested "
+    "on the other. Before: on undisturbed states. Once: with the direction removed once from these states, which shows "
+    "how well other directions predict. Left: with the direction removed after every step. Where left exceeds once, "
+    "the network has recovered the hypothesis from later text, and the loss is not what it would be without the "
+    "hypothesis.</p>\n"
 )
 
 
@@ -66,16 +67,16 @@ def _note(records: Sequence[Record]) -> str:
     of = f" ({characters}characters)" if characters else ""
     return (
         f'<p class="muted">The model reads {sequences}unseen sequences again{of} while units are held at '
-        f"{escaped(held)}, after every step, in h and in c, where there is one. Numbers are nats per character that it "
-        "loses more than undisturbed, at characters where the hypothesis holds (as many as stand behind its name) and "
-        f"elsewhere, beside the mean of {sets}sets of as many random units in the same layers. p: the share of these "
-        "sets, the tested one included, that lose at least as much where it holds; p of the difference: whose excess "
-        "there over elsewhere is at least as large. If both are small, the network uses these units, and mostly there; "
-        "of a hypothesis about what is read next (newline_next, and any with alignment pre) that may mean only that it "
-        "expects this less. q: the share of false ones among the findings, by Benjamini and Hochberg, if all lines of "
-        "this q or less are called findings. h and c of a unit count once. Rankings: auroc, by what a unit alone "
-        "predicts; weight_sd and weight, by its weight in the probe, with and without its standard deviation; "
-        "selected, as --sparse chose.</p>\n" + ERASED * erased
+        f"{escaped(held)}, after every step, in h and, if the cell has one, in c. Numbers are the increase in loss "
+        "over the undisturbed model, in nats per character: at characters where the hypothesis holds (their number "
+        f"follows its name), elsewhere, and the mean of {sets}sets of as many random units in the same layers. p: the "
+        "share of these sets, the tested one included, that lose at least as much where it holds; p of the difference: "
+        "the share whose loss where it holds exceeds that elsewhere by at least as much. If both are small, the "
+        "network uses these units, and mostly there. For a hypothesis about the next character (newline_next, and any "
+        "with alignment pre) it may only mean that the network expects that character less. q: the expected share of "
+        "false findings (Benjamini and Hochberg) if all lines with this q or less count as findings. h and c of a unit "
+        "count once. Rankings: auroc, by how well a unit alone predicts; weight_sd and weight, by its weight in the "
+        "probe, with and without its standard deviation; selected, in the order --sparse chose.</p>\n" + ERASED * erased
     )
 
 

@@ -37,7 +37,7 @@ KNOWN = (
     "whole 95% interval"
 )
 NONE_KNOWN = (
-    ": none is predicted better than by chance and better than from the text alone, each by its whole 95% interval"
+    ": none is predicted better than chance and better than from the text alone, each by its whole 95% interval"
 )
 
 
@@ -70,7 +70,7 @@ def _answer(result: Result, several: bool) -> str:
         answer += f" Not scored: {len(judged) - len(scored)}."
     failed = result.facts.get(NOT_EVALUATED)
     if failed:
-        answer += f" Could not be evaluated, as the facts at the end say: {escaped(', '.join(failed))}."
+        answer += f" Could not be evaluated (see the facts at the end): {escaped(', '.join(failed))}."
     by_chance = len(scored) * (BY_CHANCE_OF_FOLDS if any(number(each, "folds") for each in scored) else BY_CHANCE)
     if known and by_chance >= 1:
         answer += (
@@ -78,9 +78,9 @@ def _answer(result: Result, several: bool) -> str:
             f"{len(scored)}, about {round(by_chance)} would pass by chance."
         )
     if lacks_text(scored):
-        answer += " What was read is not known, so that the text baseline is missing and nothing is decided."
+        answer += " The text is unknown, so there is no text baseline and nothing is decided."
     if scored and all(interval(record, measure_of(record)) is None for record in scored):
-        answer += " No score has an interval, for what is tested lies in too few sequences, and so nothing is decided."
+        answer += " No score has an interval, because too few sequences are tested, so nothing is decided."
     return f'<p class="answer">{answer.strip()}</p>\n{model_line(result.facts)}'
 
 
@@ -90,12 +90,12 @@ def _best_known(known: Sequence[Record]) -> str:
         return ""
     kind, measure = known[0]["kind"], measure_of(known[0])
     best = max(known, key=lambda record: record[measure])
-    among = "Best known" if kind == "boolean" else "Best of the continuous ones"
+    among = "Best known" if kind == "boolean" else "Best known continuous one"
     value, text = (score(number(best, key)) for key in (measure, f"baseline_text_{measure}"))
     return (
-        f"{among} is <b>{escaped(best['hypothesis'])}</b> ({LABELS[measure]} {value}, text baseline {text}); "
-        f"of single units <b>{escaped(best_unit(best) or '–')}</b> predicts it best "
-        f"({UNIT_LABELS[kind]} {score(best_unit_alone(best))})."
+        f"{among} is <b>{escaped(best['hypothesis'])}</b> ({LABELS[measure]} {value}, text baseline {text}); the "
+        f"single unit that predicts it best is <b>{escaped(best_unit(best) or '–')}</b> ({UNIT_LABELS[kind]} "
+        f"{score(best_unit_alone(best))})."
     )
 
 
@@ -129,5 +129,5 @@ def _untrained(scored: Sequence[Record]) -> str:
     worse = escaped(", ".join(name for name, _, high in ends if high is not None and high < 0))
     return (
         f" {learnt} of {len(ends)} are predicted better than from states of random weights, by the whole "
-        f"interval{f', and worse: {worse}' if worse else ''}."
+        f"interval{f'; worse: {worse}' if worse else ''}."
     )

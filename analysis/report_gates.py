@@ -35,11 +35,11 @@ def gates_section(results: Sequence[Result]) -> str:
     if not parts:
         return ""
     note = (
-        f"A gate is open above {_bound(OPEN)} and shut below {_bound(SHUT)}. The shares are of all characters and "
-        "units, and units always open (or shut) are those whose gate is so for more than "
-        f"{_bound(ALWAYS)} of the characters. Below, each dot is a unit: to the right by how often its gate is shut, "
-        "upwards by how often it is open. Dots on the slope are switches, which are hardly ever in between; a dot in "
-        "the lower left corner is never saturated. An LSTM keeps what it has while f is open, a GRU while z is."
+        f"A gate is open above {_bound(OPEN)} and shut below {_bound(SHUT)}. Shares are over all characters and units; "
+        f"a unit counts as always open (or shut) if its gate is so for more than {_bound(ALWAYS)} of the characters. "
+        "Below, each dot is a unit: further right the more often its gate is shut, further up the more often it is "
+        "open. Dots on the diagonal are switches, hardly ever in between; a dot in the lower left corner is never "
+        "saturated. An LSTM keeps its state while f is open, a GRU while z is."
     )
     return f'<h2>How far are the gates open?</h2>\n<p class="muted">{note}</p>\n{"".join(parts)}'
 

@@ -15,15 +15,16 @@ from gatescope.analysis.results import LEAST, Result, number, score
 HEIGHT, MARGIN = 52, 4
 NOTE = (
     "AUROC of the plain fit, from ½ at the lower line to 1 at the upper one, and R² of continuous hypotheses, from 0 "
-    "to 1; from left to right as the columns stand. What lies below stands at the lower line. In bold: known."
+    "to 1; results run from left to right in the order of the columns. Lower scores are drawn at the lower line. In "
+    "bold: known."
 )
 OTHER_TEXT = (
-    " Not all were tested on the same characters: what lies between such results is the text's, too, and they have no "
-    "one text baseline."
+    " Not all results were tested on the same characters: differences between such results may be due to the text, and "
+    "they share no text baseline."
 )
 ONE_PENALTY = (
-    " All probes have one C, which is a larger penalty where states are small, as those of a network before training "
-    "are: several values of --C let each hypothesis and result choose."
+    " All probes have the same C, which penalises small states more, such as those of a network before training. Give "
+    "several values of --C to choose one for each hypothesis and result."
 )
 
 

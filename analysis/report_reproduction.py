@@ -20,7 +20,7 @@ def reproduction_section(tables: Sequence[Sequence[Mapping[str, Any]]]) -> str:
         + scrolled("The paper’s scores and ours", head + "".join(map(_group, rows)))
         for rows in tables
     ]
-    return f'<h2>Beside the paper</h2>\n<p class="muted">{LEGEND[0].upper()}{LEGEND[1:]}.</p>\n{"".join(parts)}'
+    return f'<h2>Compared with the paper</h2>\n<p class="muted">{LEGEND[0].upper()}{LEGEND[1:]}.</p>\n{"".join(parts)}'
 
 
 def _group(row: Mapping[str, Any]) -> str:

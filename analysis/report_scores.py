@@ -41,7 +41,7 @@ def state_set_tables(results: Sequence[Result]) -> str:
     if not parts:
         return ""
     note = "AUROC of the plain fit on each state set alone (½ by chance); R² for continuous hypotheses."
-    note += " In bold: what no other set exceeds with the whole 95% interval of the difference." * compared
+    note += " In bold: scores that no other set exceeds with the whole 95% interval of the difference." * compared
     return f'<h2>Where it is</h2>\n<p class="muted">{note}</p>\n{"".join(parts)}'
 
 
@@ -102,21 +102,22 @@ MORE = (
 )
 # The meaning of the columns of controls; each is explained if a record has that score.
 CONTROLS_MEAN = {
-    "control_score": "Control: AUROC (R²) of the same probe on labels that the last three characters decide at random, "
+    "control_score": "Control: AUROC (R²) of the same probe on random labels determined by the last three characters, "
     "mean of ten draws; selectivity is how far the hypothesis lies above that.",
-    "leak": "Leak: how much higher AUROC (R²) would be, at the same characters, if single ones and not whole "
-    "sequences were divided into training and test, and the 95% interval of that.",
-    "compression": "Compression: how many times shorter the labels of the training sequences are sent by probes of "
-    "these states than at their known frequency.",
-    "best_unit_q": "q of any unit: the share of false ones among the findings, by Benjamini and Hochberg, if all "
-    "hypotheses of this q or less are called findings; of p, how often labels that are shifted in circles within the "
-    "training sequences have a unit as telling as the best. Labels and units that both depend on the place in a "
-    "sequence have a small p, too.",
-    "top_units_overlap": "Ten again: the share of the ten first units that are among the ten first again where the "
-    "training sequences are drawn anew, mean of 20 resamples; 10 / H where chance orders H units.",
-    "untrained_score": "Untrained: AUROC (R²) of a probe on states of random weights, one draw of a network built as "
-    "this one that reads the same text, with C divided by the mean variance of its units, since small states would "
-    "bear a larger penalty. Above it: the 95% interval of how far the trained network’s probe lies above.",
+    "leak": "Leak: how much higher AUROC (R²) would be, on the same characters, if single characters rather than whole "
+    "sequences were split into training and test, and its 95% interval.",
+    "compression": "Compression: how many times shorter the code for the labels of the training sequences is with "
+    "probes of these states than with only the labels’ known frequency.",
+    "best_unit_q": "q of any unit: the expected share of false findings (Benjamini and Hochberg) if all hypotheses "
+    "with this q or less count as findings. Its p is how often labels shifted circularly within the training sequences "
+    "have a unit that predicts them as well as the best. Labels and units that both depend on the position in a "
+    "sequence also have a small p.",
+    "top_units_overlap": "Ten again: the share of the ten first units that are again among the ten first when the "
+    "training sequences are resampled, mean of 20 resamples; 10 / H if H units are ordered by chance.",
+    "untrained_score": "Untrained: AUROC (R²) of a probe on states of an untrained network: one draw of random weights "
+    "for the same architecture, reading the same text, with C divided by the mean variance of its units, because small "
+    "states would otherwise be penalised more. Above it: the 95% interval of how far the trained network’s probe lies "
+    "above.",
 }
 
 

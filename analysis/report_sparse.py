@@ -28,10 +28,10 @@ def sparse_tables(results: Sequence[Result]) -> str:
     if not parts:
         return ""
     note = (
-        "AUROC (R²) of probes fitted anew to 1, 2, 4 … units, which the training sequences selected one after another, "
-        "each as the one that adds most to R² of least squares there. Small, the mean of four draws of as many random "
-        "units. The last column is the least of these numbers from which on all reach 95% of how far the probe of all "
-        "lies above chance; h and c of a unit count as two."
+        "AUROC (R²) of probes fitted anew to 1, 2, 4 … units, selected one after another on the training sequences, "
+        "each the one that adds most to R² of least squares there. In small type: the mean of four draws of as many "
+        "random units. “Units for 95%” is the smallest of these sizes from which on every probe reaches 95% of how far "
+        "the probe of all units lies above chance. h and c of a unit count as two."
     )
     return f'<h2>How many units does it take?</h2>\n<p class="muted">{note}</p>\n{"".join(parts)}'
 

@@ -77,8 +77,8 @@ def f1_tables(results: Sequence[Result], anchors: Anchors) -> str:
     """F1 of the plain and the balanced fit, as in the paper; arguments as for `answer_tables`."""
     tables = _tables(results, anchors, "boolean", F1)
     note = (
-        "At the threshold ½, as in the paper. A plain fit seldom says yes to what is rare, however well it ranks it; a "
-        "balanced fit gives each class half of the weight."
+        "At the threshold ½, as in the paper. A plain fit seldom predicts a rare hypothesis, however well it ranks "
+        "characters; a balanced fit gives each class half of the weight."
     )
     return f'<h2>F1 of both fits</h2>\n<p class="muted">{note}</p>\n{tables}' if tables else ""
 

@@ -25,7 +25,7 @@ from gatescope.analysis.results import (
 
 SEES = {
     "past": "The label follows from what the network has read.",
-    "future": "The label may need characters that come later, and then the states can only anticipate it.",
+    "future": "The label may depend on later characters, which the states can only anticipate.",
 }
 # How many hypotheses have their text painted, in the page and as figures; the tables contain all.
 MOST_TEXTS = 20
@@ -39,13 +39,12 @@ def texts_section(results: Sequence[Result], texts: Texts) -> str:
         return ""
     more = ""
     if len(texts) > MOST_TEXTS:
-        more = f" These are the best known {MOST_TEXTS} of {len(texts)} hypotheses; the tables hold all."
+        more = f" Shown are the {MOST_TEXTS} best known of {len(texts)} hypotheses; the tables list all."
     intro = (
-        '<h2 id="texts">Text, coloured three ways</h2>\n<p>By hypothesis: where its label holds. By prediction: the '
-        "probability (or the value) that the probe reads off the states. By unit: the activation of the one that alone "
-        "predicts best, teal below its mean over the text shown and orange above. Underlined predictions are wrong at "
-        "the threshold .5."
-        f"{more}</p>\n"
+        '<h2 id="texts">Text, coloured three ways</h2>\n'
+        "<p>By hypothesis: where its label holds. By prediction: the probability (or value) that the probe reads from "
+        "the states. By unit: the activation of the unit that alone predicts best, teal below its mean over the text "
+        f"shown and orange above. Underlined predictions are wrong at the threshold .5.{more}</p>\n"
     )
     several = len(results) > 1
     shown = enumerate(texts[:MOST_TEXTS], start=1)
@@ -99,7 +98,7 @@ def _scores_line(excerpt: Excerpt, record: Any) -> str:
     side = _direction(unit)
     if side is not None:
         what = "the hypothesis" if excerpt.kind == "boolean" else "high values"
-        words.append(f"{'orange' if side > 0 else 'teal'} of the unit speaks for {what}")
+        words.append(f"{'orange' if side > 0 else 'teal'} in the unit indicates {what}")
     # A line may break between phrases, not within one.
     return "; ".join(word.replace(" ", "&nbsp;") for word in words) + "."
 

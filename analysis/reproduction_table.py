@@ -16,8 +16,8 @@ COLUMNS = {"paper": "the paper", "legacy": "its labels", "corrected": "correct l
 HEADS = ("accuracy", "precision", "recall", "F1", "holds")
 LEGEND = (
     "pairs are plain/balanced fits on the states before each character, on unseen sequences; the paper: its scores as "
-    "printed; its labels: ours, with labels as its parsers made them; correct labels: ours, with labels as its words "
-    "say; holds: at what share of the tested characters"
+    "printed; its labels: our scores, with labels as its parsers made them; correct labels: our scores, with labels as "
+    "its text describes them; holds: the share of tested characters where the hypothesis holds"
 )
 
 

@@ -189,7 +189,7 @@ def why_unscored(record: Record) -> str | None:
     share = number(record, "prevalence")
     if share in (0, 1):
         return f"holds {'everywhere' if share else 'nowhere'} in the test sequences"
-    return "in no fold does it hold here and not there" if number(record, "folds") else None
+    return "no fold tests both labels" if number(record, "folds") else None
 
 
 def headline(records: Iterable[Record]) -> dict[str, dict[str, Record]]:

@@ -98,7 +98,7 @@ def scores_figure(results: Sequence[Result], measure: str) -> Figure:
         columnspacing=1.2,
     )
     if len(names) > len(shown):
-        note = f"The first {len(shown)} of {len(names)} hypotheses; the report's table has them all."
+        note = f"The first {len(shown)} of {len(names)} hypotheses; the report's table lists all."
         figure.text(left / width, 0.05 / height, note, fontsize=7, color=BASELINE)
     return figure
 

@@ -40,7 +40,7 @@ def _draw(axes: Axes, record: Record, measure: str) -> None:
     for key, colour, marker in (("random", "muted", "."), ("selected", "plain", "o")):
         # A line has a gap where a probe has no score.
         values = [math.nan if value is None else value for value in sparse[key]]
-        axes.plot(sparse["units"], values, marker, ls="-", color=LIGHT[colour], ms=3, lw=0.9, label=f"{key} ones")
+        axes.plot(sparse["units"], values, marker, ls="-", color=LIGHT[colour], ms=3, lw=0.9, label=f"{key} units")
     axes.set_xscale("log", base=2)
     axes.set(xlim=(0.8, 80), xticks=TICKS, xticklabels=map(str, TICKS))
     axes.minorticks_off()

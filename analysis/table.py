@@ -77,7 +77,7 @@ def _caption(chosen: Mapping[str, Mapping[str, Record]], shared: str) -> str:
     scored = [record for each in chosen.values() if verdict(record := leading(each)) != Verdict.UNSCORED]
     words = "* known: AUROC (or R²) above chance and the text baseline"
     if lacks_text(scored):
-        words = "the text is not known: without a text baseline nothing is called known"
+        words = "the text is unknown: without a text baseline nothing counts as known"
     return f"{words}; pairs are plain/balanced" + ("" if shared == "all" else f"; states: {visible(shared)}")
 
 

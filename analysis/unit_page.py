@@ -34,18 +34,18 @@ def unit_page(view: UnitView) -> Group:
         parts += [_hypotheses(view.told), blank]
     if view.characters:
         parts += [Text(_characters(view.characters)), blank]
-    parts += [_places("highest, when it had read", view.highest), blank]
-    parts += [_places("lowest, when it had read", view.lowest), blank]
+    parts += [_places("highest, after reading", view.highest), blank]
+    parts += [_places("lowest, after reading", view.lowest), blank]
     return Group(*parts, *_painted(view))
 
 
 def _summary(view: UnitView) -> str:
-    memory = f"after {counted(view.memory, 'character')}" if view.memory else "later than can be seen"
+    memory = f"after {counted(view.memory, 'character')}" if view.memory else "later than could be measured"
     return (
-        f"{visible(view.name)} on {counted(view.n_rows, 'character')} of {counted(view.n_sequences, 'sequence')}: "
-        f"mean {view.mean:.2f}, standard deviation {view.sd:.2f}, from {view.least:.2f} to {view.greatest:.2f}.\n"
-        f"Its autocorrelation falls below 1/e {memory}; {score(view.of_last_character)} of its variance is of the "
-        "character that was read last."
+        f"{visible(view.name)} on {counted(view.n_rows, 'character')} of {counted(view.n_sequences, 'sequence')}: mean "
+        f"{view.mean:.2f}, standard deviation {view.sd:.2f}, from {view.least:.2f} to {view.greatest:.2f}.\n"
+        f"Its autocorrelation falls below 1/e {memory}; {score(view.of_last_character)} of its variance is explained "
+        "by the last character read."
     )
 
 
@@ -67,7 +67,7 @@ def _characters(characters: Sequence[tuple[str, float, int]]) -> str:
 
     n = min(N_CHARACTERS, (len(characters) + 1) // 2)
     lowest = named(characters[::-1][: min(n, len(characters) - n)])
-    return f"mean by the character read last: {named(characters[:n])}" + (f"; lowest {lowest}" if lowest else "")
+    return f"mean by the last character read: {named(characters[:n])}" + (f"; lowest {lowest}" if lowest else "")
 
 
 def _places(title: str, places: Sequence[Place]) -> Table:

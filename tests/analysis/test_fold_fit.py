@@ -238,7 +238,7 @@ def test_the_command_tests_all_sequences_and_says_so(tmp_path, capsys):
     assert {record["folds"] for record in records} == {4} and max(record["n_test"] for record in records) == N
     assert main(["report", str(tmp_path / "r")]) == 0
     page = (tmp_path / "r" / "report.html").read_text()
-    assert "Of 4 folds each is tested once" in page and "unit’s folds" in page
+    assert "Each of 4 folds is tested once" in page and "unit’s folds" in page
     capsys.readouterr()
     assert main([*words, "--out", str(tmp_path / "r")]) == 2
     assert "probe.folds" in capsys.readouterr().err

@@ -68,7 +68,7 @@ def test_a_pattern_may_need_what_comes_later(expression, needs_later):
     early = [found.label(text[: end + 1])[0].tolist()[end] for end in range(len(text))]
     assert (early != whole) == needs_later
     # The report's words for `sees` fit both cases.
-    assert SEES[found.sees].startswith("The label may need characters that come later")
+    assert SEES[found.sees].startswith("The label may depend on later characters")
 
 
 @pytest.mark.parametrize(

@@ -88,7 +88,7 @@ def test_how_it_was_probed_and_what_failed_stays_known(tmp_path, capsys, text_st
     assert list(facts["not_evaluated"]) == ["too_short"]
     assert main(["report", str(tmp_path / "r")]) == 0
     page = (tmp_path / "r" / "report.html").read_text()
-    assert "Could not be evaluated, as the facts at the end say: too_short." in page
+    assert "Could not be evaluated (see the facts at the end): too_short." in page
     assert ("tested by probes fitted on 16 others" if folds > 1 else "16 to fit probes; 4 to test them") in page
     assert '<th scope="row">probe.C</th><td>0.5</td>' in page and '<th scope="row">probe.seed</th><td>3</td>' in page
     assert "returned values of shape (1,) for a text of" in page

@@ -81,7 +81,7 @@ def test_marks_say_to_a_reader_what_tints_say_to_the_eye(folder, page):
             checked += bool(held)
             # The hypothesis holds where the unit is high, whatever its weight in the probe.
             words = within(article, "p")[1]["text"].replace("\xa0", " ")
-            assert words.endswith("orange of the unit speaks for the hypothesis.")
+            assert words.endswith("orange in the unit indicates the hypothesis.")
     assert checked >= 3
 
 
@@ -224,7 +224,7 @@ def test_a_large_result_is_all_there_and_its_best_is_open(tmp_path, write_result
     (result,) = read_results([folder])
     assert len(result.excerpts) == 8 * 9 + 2
     assert len(page.all("article")) == len(texts_to_draw) == 20
-    assert "the best known 20 of 74 hypotheses" in " ".join(e["text"] for e in page.all("p"))
+    assert "the 20 best known of 74 hypotheses" in " ".join(e["text"] for e in page.all("p"))
     tables = page.all("table", **{"class": "answers"})
     assert [len(body_rows(table)) for table in tables] == [40, 40, 2, 40, 40]
     assert "40 more hypotheses" in [e["text"] for e in page.all("summary")]

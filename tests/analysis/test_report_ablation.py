@@ -53,7 +53,7 @@ def test_every_set_of_units_has_a_row(write_result, tmp_path, texts_to_draw):
     ]
     assert found[1][0].replace("\u200b", "") == "b<script> 1,234" and found[1][2] == "first 2"
     assert [each["text"] for each in page.all("li")] == ["b<script>, auroc, weight_sd, first 2: layer0 3, layer0 4"]
-    (note,) = [each["text"] for each in page.all("p") if "nats per character that it loses" in each["text"]]
+    (note,) = [each["text"] for each in page.all("p") if "in nats per character: at characters" in each["text"]]
     assert "held at their mean over the characters read or 0, after" in note
     assert note.startswith("The model reads 20 unseen sequences again (5,980 characters) while")
     assert "the mean of 40 sets of as many random units in" in note
@@ -66,7 +66,7 @@ def test_a_direction_has_a_row_and_its_words(write_result, tmp_path, texts_to_dr
     first, second = (cells(row) for row in body_rows(region(page)[0]))
     assert second[1:4] == ["erased", "direction", "+.123"] and second[-3:] == [".90", ".51", ".55"]
     assert len(first) == len(second)
-    (note,) = [each["text"] for each in page.all("p") if "nats per character that it loses" in each["text"]]
+    (note,) = [each["text"] for each in page.all("p") if "in nats per character: at characters" in each["text"]]
     assert "held at their mean over the characters read, after" in note
     assert any("LEACE" in each["text"] for each in page.all("p"))
     assert not [each for each in page.all("summary") if each["text"] == "Units of the sets"]

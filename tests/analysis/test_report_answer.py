@@ -20,8 +20,8 @@ def test_it_opens_with_the_question_and_the_answer(folder, page):
     (answer,) = page.all("p", **{"class": "answer"})
     assert answer["text"].startswith(f"The states know {len(known)} of {len(records) - 1} hypotheses:")
     assert f"Best known is {best['hypothesis']} (AUROC {score(best['auroc'])}, text baseline" in answer["text"]
-    assert f"layer0/c 17 predicts it best (AUROC {score(best['best_unit_auroc'])})" in answer["text"]
-    assert f"Best of the continuous ones is {column['hypothesis']} (R² {score(column['r2'])}" in answer["text"]
+    assert f"predicts it best is layer0/c 17 (AUROC {score(best['best_unit_auroc'])})" in answer["text"]
+    assert f"Best known continuous one is {column['hypothesis']} (R² {score(column['r2'])}" in answer["text"]
     assert answer["text"].endswith("Not scored: 1.")
     assert page.all("p")[1]["text"] == (
         "LSTM 1 × 128; 132,450 parameters; trained on stdlib; 12,345,678 characters; "
@@ -46,21 +46,21 @@ def test_the_answer_says_how_many_of_many_hypotheses_would_pass_by_chance(
     [
         (
             {"auroc_over_text_low": -0.2, "auroc_over_text_high": -0.1},
-            "The states know none of 1 hypothesis for certain: none is predicted better than by chance and "
+            "The states know none of 1 hypothesis for certain: none is predicted better than chance and "
             "better than from the text alone, each by its whole 95% interval. "
             "Below a baseline: 1.",
         ),
         (
             dict.fromkeys(("auroc_over_text_low", "auroc_over_text_high", "baseline_text_auroc")),
-            "The states know none of 1 hypothesis for certain: none is predicted better than by chance and "
-            "better than from the text alone, each by its whole 95% interval. "
-            "Undecided: 1. What was read is not known, so that the text baseline is missing",
+            "The states know none of 1 hypothesis for certain: none is predicted better than chance and better than "
+            "from the text alone, each by its whole 95% interval. Undecided: 1. The text is unknown, so there is no "
+            "text baseline",
         ),
         (
             dict.fromkeys(("auroc_low", "auroc_high", "auroc_over_text_low", "auroc_over_text_high")),
-            "The states know none of 1 hypothesis for certain: none is predicted better than by chance and "
-            "better than from the text alone, each by its whole 95% interval. "
-            "Undecided: 1. No score has an interval, for what is tested lies in too few sequences, and so nothing is",
+            "The states know none of 1 hypothesis for certain: none is predicted better than chance and better than "
+            "from the text alone, each by its whole 95% interval. Undecided: 1. No score has an interval, because too "
+            "few sequences are tested, so nothing is",
         ),
         ({"auroc": None, "status": "one_class"}, "The states know nothing that could be scored. Not scored: 1."),
     ],
@@ -103,5 +103,5 @@ def test_it_says_what_is_owed_to_training_known_or_not(tmp_path, write_result):
     learnt = {"untrained_score": 0.5, "above_untrained_low": 0.1, "above_untrained_high": 0.2}
     worse = {"auroc_over_text_low": -0.1, "above_untrained_low": -0.2, "above_untrained_high": -0.1}
     says = "1 of 2 are predicted better than from states of random weights, by the whole interval"
-    assert f"{says}, and worse: h1." in answered(tmp_path, write_result, learnt, worse)
+    assert f"{says}; worse: h1." in answered(tmp_path, write_result, learnt, worse)
     assert f"{says}." in answered(tmp_path, write_result, learnt, worse | {"above_untrained_high": 0.1})

@@ -58,7 +58,7 @@ def test_of_three_results_the_terminal_has_every_score_and_what_columns_mean_onc
     (held,) = [line for line in lines if line[:1] == ["held"]]
     text = score(headline(read_records(folders[0]))["held"]["plain"]["baseline_text_auroc"])
     assert [word.removesuffix("*") for word in held[1:4]] == [text, *scores[0]] and len(held) == 5
-    assert sum("Benjamini" in line for line in lines) == 1
+    assert sum("(Benjamini" in line for line in lines) == 1
     # Two results have only their difference.
     assert main(["report", *map(str, folders), "--out", str(tmp_path)]) == 0
     said = capsys.readouterr().out
@@ -91,7 +91,7 @@ def test_state_sets_that_no_other_exceeds_are_bold(folders, tmp_path, texts_to_d
     assert [cells(row)[0] for row in body_rows(table)] == ["held", "never", "value"]
     assert bold == [[(name, each) in unexceeded_sets(result) for each in sets] for name in names]
     assert any(map(any, bold)) and not all(bold[0])
-    words = "In bold: what no other set exceeds"
+    words = "In bold: scores that no other set exceeds"
     assert any(words in each["text"] for each in page.all("p"))
     results = write_report(folders[:1], tmp_path / "one").read_text(encoding="utf-8")
     assert words not in results

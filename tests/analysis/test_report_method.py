@@ -9,7 +9,7 @@ from gatescope.analysis.report import write_report
 
 
 def test_the_page_says_how_many_characters_the_table_knows(page):
-    words = f"The text baseline predicts from the last {NgramTable().k} characters that the state has read, and"
+    words = f"The text baseline predicts from the last {NgramTable().k} characters read and"
     assert sum(words in each["text"] for each in page.all("p")) == 1
 
 
@@ -19,4 +19,4 @@ def test_numbers_of_folds_stand_in_their_order(tmp_path, write_result, texts_to_
         records = [record | {"folds": int(folder.name)} for record in json.loads((folder / "probes.json").read_text())]
         (folder / "probes.json").write_text(json.dumps(records))
     page = Page(write_report(folders, tmp_path / "r").read_text(encoding="utf-8"))
-    assert sum(each["text"].startswith("Of 5 or 10 folds each is tested once") for each in page.all("p")) == 1
+    assert sum(each["text"].startswith("Each of 5 or 10 folds is tested once") for each in page.all("p")) == 1

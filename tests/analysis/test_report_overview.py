@@ -113,7 +113,7 @@ def test_what_known_means_is_said_once(folders, tmp_path, texts_to_draw):
 
 
 def test_one_penalty_for_all_is_pointed_out(folders, tmp_path, texts_to_draw):
-    words = "All probes have one C, which is a larger penalty where states are small"
+    words = "All probes have the same C, which penalises small states more"
     own = [shutil.copytree(folder, tmp_path / folder.name) for folder in folders]
 
     def written(name, *offered):
@@ -131,7 +131,7 @@ def test_one_penalty_for_all_is_pointed_out(folders, tmp_path, texts_to_draw):
 
 
 def test_results_of_different_characters_are_pointed_out(folders, tmp_path, texts_to_draw):
-    words = "Not all were tested on the same characters"
+    words = "Not all results were tested on the same characters"
     own = [shutil.copytree(folder, tmp_path / folder.name) for folder in folders]
     for folder in own:
         for name in ("inside_string", "inside_comment", "line_position", "parenthesis_depth"):

@@ -8,7 +8,7 @@ from gatescope.analysis.report import write_report
 from gatescope.analysis.reproduction import EXPERIMENTS, compared
 from gatescope.analysis.reproduction_table import HEADS
 
-HEADING = "Beside the paper"
+HEADING = "Compared with the paper"
 
 
 def record(name, weighting, **scores):

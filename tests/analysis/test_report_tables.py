@@ -59,7 +59,7 @@ def test_a_legend_names_no_baseline_that_is_nowhere(tmp_path, write_result, text
         ({"prevalence": 0.0, "n_holds": 0}, "holds nowhere in the test sequences"),
         ({"prevalence": 1.0, "n_holds": 20_000}, "holds everywhere in the test sequences"),
         ({"prevalence": None, "n_test": 0, "n_holds": 0}, "undefined in the test sequences"),
-        ({"prevalence": 0.5, "folds": 5}, "in no fold does it hold here and not there"),
+        ({"prevalence": 0.5, "folds": 5}, "no fold tests both labels"),
     ],
 )
 def test_what_the_test_sequences_cannot_score_says_why(tmp_path, write_result, texts_to_draw, change, why):

@@ -166,7 +166,7 @@ def test_both_models_are_trained_and_compared(small, tmp_path, capsys, texts_to_
     for cell, figure, ours, paper in zip(("LSTM", "GRU"), (5, 6), losses, ("1.250", "1.500"), strict=True):
         assert f"{cell}, Figure {figure}: {ours:.3f} nats per character; the paper on its corpus: {paper}" in out
     assert [row["validation_nats"]["ours"] for row in rows[::2]] == losses
-    assert "not reproducible" in out and "its labels: ours, with labels as its parsers made them" in out
+    assert "not reproducible" in out and "its labels: our scores, with labels as its parsers made them" in out
     assert (
         "LSTM, Figure 5: " in (tmp_path / "out" / "report.html").read_text()
         and (tmp_path / "out" / "gru" / "model").is_dir()

@@ -143,5 +143,5 @@ def test_many_hypotheses_with_long_names_fit(tmp_path, write_result):
     assert len(figure.axes[0].get_yticklabels()) == 40
     assert not any(label.get_parse_math() for label in figure.axes[0].get_yticklabels())
     assert [text.get_text() for text in figure.texts] == [
-        "The first 40 of 52 hypotheses; the report's table has them all."
+        "The first 40 of 52 hypotheses; the report's table lists all."
     ]

@@ -33,7 +33,7 @@ def test_a_panel_for_each_hypothesis_has_what_few_units_tell():
         lines = {line.get_label(): line for line in axes.lines}
         for key in ("selected", "random"):
             expected = np.stack([each["sparse"]["units"], each["sparse"][key]], axis=1)
-            np.testing.assert_array_equal(lines[f"{key} ones"].get_xydata(), expected)
+            np.testing.assert_array_equal(lines[f"{key} units"].get_xydata(), expected)
         of_all = each["auroc" if each["kind"] == "boolean" else "r2"]
         assert set(lines["all units"].get_ydata()) == {of_all}
         # The axis runs from chance to a perfect score, both inside.
@@ -48,7 +48,7 @@ def test_a_panel_for_each_hypothesis_has_what_few_units_tell():
 def test_what_has_no_score_is_not_drawn_and_a_missing_one_is_a_gap():
     assert drawn(result(2, 0, selected=[None] * 3)) == {}
     (axes,) = [axes for axes in sparse_figure(result(1, 0, selected=[0.0, None, 0.5])).axes if axes.get_title()]
-    (line,) = [line for line in axes.lines if line.get_label() == "selected ones"]
+    (line,) = [line for line in axes.lines if line.get_label() == "selected units"]
     np.testing.assert_array_equal(line.get_ydata(), [0, np.nan, 0.5])
 
 

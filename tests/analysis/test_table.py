@@ -89,7 +89,7 @@ def test_states_that_all_rows_share_are_named_once():
 def test_without_a_text_nothing_is_said_of_a_star():
     without = PLAIN | {"baseline_text_auroc": None}
     caption = str(paper_table([without, DEPTH | {"baseline_text_r2": None}]).caption)
-    assert caption == "the text is not known: without a text baseline nothing is called known; pairs are plain/balanced"
+    assert caption == "the text is unknown: without a text baseline nothing counts as known; pairs are plain/balanced"
     assert str(paper_table([without, DEPTH]).caption).startswith("* known")
 
 

@@ -53,7 +53,7 @@ def test_it_says_what_the_view_holds():
         "inside [bold] AUROC .91 .88–.95 it does not hold",
         "column r .40 – it is high",
         "rare AUROC .60 – it holds",
-        "mean by the character read last: 'a' 1.00, ↵ 0.50; lowest '\\x1b' -0.25",
+        "mean by the last character read: 'a' 1.00, ↵ 0.50; lowest '\\x1b' -0.25",
         "2.25 a→b↵ U+001B[31m next",
         "-1.50 x",
         "from −1.5 to 2.2:",
@@ -75,14 +75,14 @@ def test_the_text_is_painted_by_value_and_escapes_do_not_reach_the_terminal():
 
 def test_a_constant_has_a_page():
     text = printed(view(told=[], characters=[], memory=None, of_last_character=np.nan, values=np.zeros(5)))[0]
-    assert "1/e later than can be seen; – of its variance" in " ".join(text.split())
-    assert "hypothesis" not in text and "read last:" not in text
+    assert "1/e later than could be measured; – of its variance" in " ".join(text.split())
+    assert "hypothesis" not in text and "character read:" not in text
 
 
 def test_no_character_is_among_the_highest_and_the_lowest():
-    for n, said in ((1, "last: 'a' 1.00"), (2, "last: 'a' 1.00; lowest '\\n' 0.50")):
+    for n, said in ((1, "read: 'a' 1.00"), (2, "read: 'a' 1.00; lowest '\\n' 0.50")):
         text = printed(view(characters=[("a", 1.0, 20), ("\n", 0.5, 30)][:n]))[0]
-        assert said.replace("'\\n'", "↵") in text and ("lowest" in text.partition("when")[0]) == (n > 1)
+        assert said.replace("'\\n'", "↵") in text and ("lowest" in text.partition("highest, after")[0]) == (n > 1)
 
 
 def test_the_command_prints_it(tmp_path, capsys):
