@@ -88,8 +88,8 @@ def ablate_results(
         if not n_holds:
             read = counted(int(reading.counts[0].sum()), "character that is", "characters that are")
             raise InputError(
-                f"{record['hypothesis']} holds at none of the {read} read: give more --sequences or --length, or name "
-                "other hypotheses"
+                f"{record['hypothesis']} holds at none of the {read} read: give more --sequences or --length, or "
+                "choose other hypotheses"
             )
     out.mkdir(parents=True, exist_ok=True)
     with locked(out):
@@ -119,7 +119,7 @@ def _asked(results: Path, settings: dict[str, Any]) -> tuple[ProbeConfig, int]:
         )
         return asked, seed
     except (KeyError, TypeError, ValueError) as error:
-        raise InputError(f"{results / CONFIG} is damaged, or not of a probe ({error}): probe again") from None
+        raise InputError(f"{results / CONFIG} is damaged, or not from a probe ({error}): probe again") from None
 
 
 def _labels(
@@ -137,7 +137,9 @@ def _labels(
     places = {each.name: k for k, each in enumerate(found.hypotheses)}
     missing = next((name for name in names if name not in places), None)
     if missing:
-        why = failed.get(missing, "it is neither a hypothesis about the text nor in --labels: give those of the probe")
+        why = failed.get(
+            missing, "it is neither a hypothesis about the text nor in --labels: give the labels of the probe"
+        )
         raise InputError(f"{missing}: {why}")
     columns = [places[name] for name in names]
     return Labels(tuple(found.hypotheses[k] for k in columns), found.values[:, columns], found.defined[:, columns])
@@ -151,16 +153,16 @@ def _chosen(results: Path, names: tuple[str, ...]) -> dict[str, Record]:
             name for name, record in of_all.items() if record["kind"] == "boolean" and verdict(record) == Verdict.KNOWN
         )
         if not names:
-            raise InputError(f"{results} has no boolean hypothesis that is known: name some with --hypothesis")
+            raise InputError(f"{results} has no known boolean hypothesis: choose one with --hypothesis")
     for name in names:
         if name not in of_all:
             raise InputError(f"--hypothesis {name!r} is not in {results}: it has {', '.join(of_all)}")
         if of_all[name]["kind"] != "boolean":
-            raise InputError(
-                f"--hypothesis {name!r} is continuous: there are no characters where it holds; name another"
-            )
+            raise InputError(f"--hypothesis {name!r} is continuous: choose a boolean one")
         if not of_all[name].get("top_units"):
-            raise InputError(f"--hypothesis {name!r} has no ranking of units: no probe was fitted; name another")
+            raise InputError(
+                f"--hypothesis {name!r} has no ranking of units, because no probe was fitted: choose another"
+            )
     return {name: of_all[name] for name in names}
 
 
@@ -170,12 +172,12 @@ def _dump_of(states: Path, trained: TrainedModel, made: dict[str, Any]) -> State
     dump.require_whole()
     # The settings of a run do not name its dump, which lies in the same folder.
     if made["settings"].get("dump") != (dump.identity() if made["stage"] == "probe" else None):
-        raise InputError(f"{states} is not what was probed: give the states of these results")
+        raise InputError(f"{states} is not the dump that was probed: give the states of these results")
     weights, expected = dump.attributes.get("weights_sha256", "unknown"), trained.weights_sha256
     if weights != expected and dump.attributes.get("kind") == "recorded":
         raise InputError(
-            f"{states} was recorded from a module of another program: save its model by "
-            "gatescope.engine.trained_model.save_model, record its states by `gatescope extract`, and probe these"
+            f"{states} was recorded from a module of another program: save its model with "
+            "gatescope.engine.trained_model.save_model, record its states with `gatescope extract`, and probe these"
         )
     if weights != expected:
         raise InputError(

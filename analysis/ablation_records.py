@@ -61,8 +61,8 @@ def tested_sets(record: Record, ranking: str, sizes: tuple[int, ...], architectu
     longest = max(map(len, rankings.values()))
     if longest < min(max(sizes), architecture.layers * architecture.hidden):
         raise InputError(
-            f"--units {max(sizes)}: the results name the first {longest} units of {record['hypothesis']}, and "
-            f"{architecture.layers * architecture.hidden} there are: give at most {longest}"
+            f"--units {max(sizes)}: the results name only the first {longest} of "
+            f"{architecture.layers * architecture.hidden} units for {record['hypothesis']}: give at most {longest}"
         )
     found: dict[frozenset[Unit], tuple[list[str], list[Unit]]] = {}
     for name, listed in rankings.items():

@@ -21,7 +21,7 @@ from gatescope.engine.stage_folder import CONFIG, read_config
 from gatescope.engine.train import CHECKPOINT
 from gatescope.engine.trained_model import DESCRIPTION, load_model
 
-UNFINISHED = "not finished: repeat the command to go on"
+UNFINISHED = "not finished: repeat the command to continue"
 
 
 def about(place: str | Path, model: Path | None = None) -> str:
@@ -81,15 +81,15 @@ def _model(path: Path) -> str:
         f"{path}: model, {facts['layers']} x {facts['hidden']} {facts['cell']}, {facts['parameters']:,} parameters, "
         f"{counted(facts['vocabulary_size'], 'character')}, trained on {trained.corpus['name']} "
         f"({counted(trained.corpus['characters'], 'character')})\n"
-        f"  validation loss {nats:.4f} nats = {nats / math.log(2):.4f} bits per character, "
-        f"perplexity {'beyond range' if exp is None else f'{exp:.3f}'}, at step {training['step']:,}\n"
+        f"  validation loss {nats:.4f} nats = {nats / math.log(2):.4f} bits per character, perplexity "
+        f"{'beyond range' if exp is None else f'{exp:.3f}'}, at step {training['step']:,}\n"
         f"  weights sha256 {trained.weights_sha256}" + _steps_left(path) + "".join(map(_kept, kept_models(path)))
     )
 
 
 def _kept(path: Path) -> str:
     nats = load_model(path).training["validation_nats"]
-    return f"\n  {path}: kept on the way, validation loss {nats:.4f} nats"
+    return f"\n  {path}: kept during training, validation loss {nats:.4f} nats"
 
 
 def _steps_left(path: Path) -> str:
@@ -107,7 +107,7 @@ def _states(place: str | Path, model: Path | None) -> str:
     sequences = counted(len(source.sequence_starts) - 1, "sequence")
     if not isinstance(source, StateDump):
         if model is not None:
-            raise InputError(f"--model: {place} does not say which model it is of; leave it out")
+            raise InputError(f"--model: {place} does not record which model it is from; leave it out")
         known = "with text" if source.vocabulary else "with tokens" if source.tokens is not None else "without text"
         return (
             f"{place}: states of another program, {counted(source.n_rows, 'row')} in {sequences}, {known}; all finite\n"

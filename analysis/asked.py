@@ -74,8 +74,9 @@ def planned(dump: StateSource, config: ProbeConfig, table: LabelTable | None) ->
     if dump.vocabulary is None:
         if asked or table is None:
             raise InputError(
-                f"{dump.name} has no text to evaluate hypotheses on: give one of {counted(dump.n_rows, 'character')} "
-                "with --text, or hypotheses of your own with --labels, which may be the same file"
+                f"{dump.name} has no text to evaluate hypotheses on: give a text of "
+                f"{counted(dump.n_rows, 'character')} with --text, or your own hypotheses with --labels, which may be "
+                "the same file"
             )
         return [], "any"
     language = language_of(dump)
@@ -151,5 +152,5 @@ def _as_seen(hypothesis: Hypothesis, dump: StateSource, warn: Callable[[str], No
     found = looks_ahead(hypothesis, texts, dump.attributes.get("prime", ""))
     if found is None:
         return hypothesis
-    warn(f"{hypothesis.name}: {found}: it is taken as one that sees='future'")
+    warn(f"{hypothesis.name}: {found}; it is treated as sees='future'")
     return replace(hypothesis, sees="future")

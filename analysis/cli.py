@@ -97,7 +97,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     except KeyboardInterrupt as stop:
         how, status = ("terminated", 143) if isinstance(stop, Terminated) else ("interrupted", 130)
-        again = "to go on where it stopped" if name in RESUMED else "to start over"
+        again = "to continue where it stopped" if name in RESUMED else "to start over"
         print(f"gatescope: {how}; repeat the command {again}", file=sys.stderr)
         return status
     return 0 if words else 2
@@ -113,8 +113,8 @@ def _of_the_system(error: OSError, words: Sequence[str]) -> str:
     if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         where = f" ({error.filename})" if error.filename else ""
         return (
-            f"cannot write: {error.strerror}{where}; what was committed before is kept, "
-            "free some space or choose another --out, and repeat the command"
+            f"cannot write: {error.strerror}{where}; everything committed so far is kept; free some space or choose "
+            "another --out, and repeat the command"
         )
     if not error.filename and error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
         raise error
@@ -151,7 +151,9 @@ def call(name: str, words: Sequence[str]) -> None:
         # As from a shell variable that is not set; an empty path would mean the current folder.
         raise InputError(f"{name}: --out is empty: give a path")
     if started_processes() > 1 and name not in SHARED:
-        raise InputError(f"{name} works in one process: leave torchrun out ({', '.join(SHARED)} take several)")
+        raise InputError(
+            f"{name} runs in one process: start it without torchrun (only {', '.join(SHARED)} take several)"
+        )
     prefixes = () if name == "run" else (tyro.conf.OmitArgPrefixes,)
     complaint = io.StringIO()
     try:

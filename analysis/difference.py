@@ -95,21 +95,22 @@ def _pair(first: Result, second: Result, names: Sequence[str]) -> Pair:
     if not both:
         why = "they have no scored hypothesis in common"
     elif not all(any(map(_tested, each)) for each in zip(*both, strict=True)):
-        why = "one is of an earlier gatescope: probe anew with --overwrite"
+        why = "one is from an earlier gatescope: probe again with --overwrite"
     elif not same:
         why = (
-            "they were tested on different characters: let `gatescope extract` read the same texts with both models, "
-            "and probe with the same --seed, --test-share and --folds"
+            "they were tested on different characters: read the same texts with both models (`gatescope extract`), and "
+            "probe with the same --seed, --test-share and --folds"
         )
     elif lacking := [each.folder for each in (first, second) if not (each.folder / COEFFICIENTS).exists()]:
-        why = f"{lacking[0] / COEFFICIENTS} is not there"
+        why = f"{lacking[0] / COEFFICIENTS} is missing"
     else:
         on_first = _influences(first.folder, [one for one, _ in same])
         on_second = _influences(second.folder, [other for _, other in same])
         if on_first.shape != on_second.shape:
             raise InputError(
-                f"{first.folder / COEFFICIENTS} has influences of {on_first.shape[1]} sequences, and "
-                f"{second.folder / COEFFICIENTS} of {on_second.shape[1]}, of the same text: probe anew with --overwrite"
+                f"{first.folder / COEFFICIENTS} has influences of {on_first.shape[1]} sequences, but "
+                f"{second.folder / COEFFICIENTS} of {on_second.shape[1]}, on the same text: probe again with "
+                "--overwrite"
             )
         return Pair(first.name, second.name, _differences(same, on_second - on_first))
     return Pair(first.name, second.name, (), why)
@@ -185,4 +186,4 @@ def _influences(folder: Path, records: Iterable[Record]) -> np.ndarray:
                 found.append(of_all[place : place + 1][0, :])
             return np.array(found, dtype=np.float64)
     except (SafetensorError, OSError, KeyError, IndexError, TypeError, ValueError, RecursionError) as error:
-        raise InputError(f"{path} is damaged ({error}): probe anew with --overwrite") from None
+        raise InputError(f"{path} is damaged ({error}): probe again with --overwrite") from None

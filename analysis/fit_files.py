@@ -48,4 +48,4 @@ def _about(path: Path) -> dict[str, Any]:
         with safe_open(path, framework="numpy") as file:
             return json.loads(file.metadata()["gatescope"])
     except (SafetensorError, OSError, KeyError, TypeError, ValueError, RecursionError) as error:
-        raise InputError(f"{path} is damaged ({error}): probe anew with --overwrite") from None
+        raise InputError(f"{path} is damaged ({error}): probe again with --overwrite") from None

@@ -43,7 +43,7 @@ def looks_ahead(hypothesis: Hypothesis, texts: Iterable[str], prime: str = "") -
                 differs = np.flatnonzero((known != defined[:stop]) | ~same)
                 if len(differs):
                     return (
-                        f"its label of character {differs[0]} of a text is another when the text ends after character "
+                        f"its label of character {differs[0]} of a text changes if the text ends after character "
                         f"{stop - 1}"
                     )
         except InputError:

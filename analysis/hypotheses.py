@@ -54,7 +54,7 @@ def hypothesis(*, language: str, values: str = "boolean", sees: str = "past") ->
         if name is None:
             raise InputError(f"a {type(function).__name__} has no name: set its __name__, or wrap it in a function")
         if name in SET_NAMES:
-            raise InputError(f"a set of hypotheses is named {name!r} already; choose another name")
+            raise InputError(f"a set of hypotheses is already named {name!r}; choose another name")
         for key, other in list(_registry.items()):
             if other.name != name:
                 continue
@@ -62,7 +62,7 @@ def hypothesis(*, language: str, values: str = "boolean", sees: str = "past") ->
                 del _registry[key]
             elif not built_in or other.language == language:
                 raise InputError(
-                    f"a hypothesis named {name!r} exists already, for {other.language}; choose another name"
+                    f"a hypothesis named {name!r} already exists, for {other.language}; choose another name"
                 )
         described = function.func if isinstance(function, functools.partial) else function
         description = (described.__doc__ or "").strip().split("\n")[0]

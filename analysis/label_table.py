@@ -81,7 +81,7 @@ def read_labels(path: str | os.PathLike[str], asked: Collection[str] = ()) -> La
     path = local_path(path)
     suffix = _suffix(path)
     if suffix not in SUFFIXES:
-        raise InputError(f"--labels {path} is not of a known kind: expected {', '.join(SUFFIXES)}")
+        raise InputError(f"--labels {path} has an unknown format: expected {', '.join(SUFFIXES)}")
     if not path.exists():
         raise InputError(f"--labels {path} does not exist: give the path of a table")
     try:
@@ -94,7 +94,7 @@ def read_labels(path: str | os.PathLike[str], asked: Collection[str] = ()) -> La
     lengths = {len(values) for values in columns.values()}
     if len(lengths) > 1:
         raise InputError(
-            f"--labels {path}: its columns have {min(lengths)} to {max(lengths)} rows, expected one number"
+            f"--labels {path}: its columns have {min(lengths)} to {max(lengths)} rows, expected the same number"
         )
     ids = next((columns[name] for name in IDS if name in columns), None)
     found: dict[str, list[tuple[str, np.ndarray, np.ndarray]]] = {"boolean": [], "continuous": []}
@@ -176,7 +176,7 @@ def _table_columns(path: Path, suffix: str) -> dict[str, np.ndarray]:
         # Do not copy thousands of columns if there are none.
         table = table.reset_index(names) if names else table
     if not table.columns.is_unique:
-        raise InputError(f"--labels {path}: two columns have one name")
+        raise InputError(f"--labels {path}: two columns have the same name")
     # All but numbers become objects, with None for a missing value. A column without a name is an index.
     return {str(name): _plain(column) for name, column in table.items() if not str(name).startswith("Unnamed: ")}
 
@@ -209,12 +209,12 @@ def _read_separated(pandas: Any, path: Path, separator: str) -> Any:
         table = read()
     except pandas.errors.ParserWarning:
         raise InputError(
-            f"--labels {path}: its rows have more fields than its first line has names: separate columns by {called}, "
-            "and name each in the first line"
+            f"--labels {path}: its rows have more fields than its first line has names: separate columns with "
+            f"{called}, and name each in the first line"
         ) from None
     if len(table.columns) == 1 and any(sign in table.columns[0] for sign in ";\t," if sign != separator):
         raise InputError(
-            f"--labels {path}: its only column is called {table.columns[0]!r}: separate columns by {called}"
+            f"--labels {path}: its only column is called {table.columns[0]!r}: separate columns with {called}"
         )
     # Among numbers, and among True and False, "NA" and the like are missing values; among words, such as classes of
     # entities, "NA" and "None" are words.
@@ -269,7 +269,7 @@ def _labels_of(path: Path, name: str, values: np.ndarray) -> Iterator[tuple[str,
     if len(words) > MOST_WORDS:
         raise InputError(
             f"--labels {path}: {name} has {counted(len(words), 'different word')}, such as {str(words[0])[:40]!r}: "
-            f"expected numbers, or at most {MOST_WORDS:,} words; name others with --hypotheses"
+            f"expected numbers, or at most {MOST_WORDS:,} words; choose other columns with --hypotheses"
         )
     for word in words:
         yield "boolean", f"{name}={word}", values == word, defined
@@ -303,4 +303,4 @@ def _gather(path: Path, kind: str, columns: list[tuple[str, np.ndarray, np.ndarr
 
 
 def _not_of_a_text(text: str) -> Any:
-    raise InputError("labels of a file belong to its rows: they cannot be painted on another text")
+    raise InputError("labels of a file belong to its rows and cannot be painted on another text")

@@ -44,7 +44,7 @@ def corpus(
         seed: seed of --shuffle.
         overwrite: write it again, replacing what --out holds.
     """
-    kept = "; left as it was" if out.exists() and not overwrite else ""
+    kept = "; left unchanged" if out.exists() and not overwrite else ""
     manifest = write_corpus(tree, out, config, seed, overwrite=overwrite)
     left_out = f", {len(manifest['left_out'])} left out (see the manifest)" if manifest["left_out"] else ""
     text, files = counted(manifest["characters"], "character"), counted(len(manifest["files"]), "file")
@@ -81,9 +81,9 @@ def train(
         if everybody().rank > 0:
             return
     loss = f"validation loss {trained['validation_nats']:.4f} nats per character"
-    say(f"{out}: {loss}, the least, at step {trained['step']:,} of {config.steps:,}, whose weights are kept")
+    say(f"{out}: lowest {loss}, at step {trained['step']:,} of {config.steps:,}; these weights are kept")
     if config.keep:
-        say(f"{out / STEPS}: {counted(len(config.keep), 'model')} kept on the way, in a folder each")
+        say(f"{out / STEPS}: {counted(len(config.keep), 'model')} kept during training, each in its own folder")
     if trained["warning"]:
         warn(trained["warning"])
 
@@ -167,5 +167,5 @@ def concat(
     appends = len(states) > 1 and out.resolve() == states[0].resolve()
     before = StateDump.open(out).n_rows if appends else None
     rows = concatenate(states, out, overwrite=overwrite)
-    added = "; it ended with the others already" if rows == before else ""
+    added = "; the others were appended before" if rows == before else ""
     say(f"{out}: {counted(rows, 'character')} of {counted(len(states), 'dump')}{added}")

@@ -48,12 +48,12 @@ def pattern(specification: str) -> Hypothesis:
     if bad or not name:
         place = bad.start() if bad else 0
         raise InputError(
-            f"pattern {specification!r}: the name is wrong at position {place}; expected letters, digits and _ only, "
+            f"pattern {specification!r}: the name is invalid at position {place}; expected letters, digits and _ only, "
             "and no digit first"
         )
     if name in known_names():
         raise InputError(
-            f"pattern {specification!r}: a hypothesis or set named {name!r} exists already; choose another name"
+            f"pattern {specification!r}: a hypothesis or set named {name!r} already exists; choose another name"
         )
     if not expression:
         raise InputError(f"pattern {specification!r}: the regular expression is empty at position {len(name) + 1}")
@@ -79,7 +79,7 @@ def _covered_by(name: str, expression: regex.Pattern[str]) -> Callable[[str], np
         except TimeoutError:
             raise InputError(
                 f"pattern {name!r} took longer than {limit:.0f} s on {len(text)} characters; a repetition within a "
-                "repetition, such as (a+)+, makes it backtrack: write it without"
+                "repetition, such as (a+)+, makes it backtrack: rewrite it without one"
             ) from None
         # Matches are in order and do not overlap, so the value changes at each start and end.
         return fill_between(np.array(spans, dtype=np.int64).ravel(), False, len(text))

@@ -27,7 +27,7 @@ def list_hypotheses() -> Table:
 
     A star follows the names of those in the default sets.
     """
-    caption = "* asked by default, of a text in its language"
+    caption = "* in the default set for its language"
     table = ruled_table(padding=1, caption=caption)
     chosen = [each for language in LANGUAGES for each in select(["auto"], language)]
     for heading in ("hypothesis", "language", "values", "sees", "description"):
@@ -50,7 +50,7 @@ def paint_hypothesis(name: str, path: Path) -> Text:
         InputError: no such hypothesis, the name of a set, or an unreadable text.
     """
     if name in ("auto", *SETS):
-        raise InputError(f"--show {name} is a set of hypotheses: name one of them; `gatescope hypotheses` lists them")
+        raise InputError(f"--show {name} is a set of hypotheses: choose one of them; `gatescope hypotheses` lists them")
     text = "".join(read_pieces(str(path)))
     if not text:
         raise InputError(f"text {str(path)!r} is empty: give a text of at least one character")

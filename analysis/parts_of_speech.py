@@ -91,6 +91,6 @@ def _tagger() -> Any:
         return PerceptronTagger()
     except (LookupError, OSError, ValueError):
         raise InputError(
-            f"parts of speech need NLTK's {DATA}, which is not installed or not whole; get it with `python -m "
+            f"parts of speech need NLTK's {DATA}, which is missing or incomplete; get it with `python -m "
             f"nltk.downloader {DATA}`, or set NLTK_DATA to the folder that holds it"
         ) from None

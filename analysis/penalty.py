@@ -42,7 +42,9 @@ def best_penalty(
     """
     Cs, (groups, lengths) = sorted(Cs), (study.group_of[fold.train], np.diff(study.dump.sequence_starts)[fold.train])
     if len(groups) < 2:
-        raise InputError("--C of several values is chosen by the training sequences, and there is one: give one value")
+        raise InputError(
+            "several values of --C need at least 2 training sequences, but there is only one: give one value"
+        )
     groups = np.unique(groups, return_inverse=True)[1]
     n_parts = min(N_PARTS, int(groups.max()) + 1 if groups.max() else len(groups))
     Y, defined = labels.values[fold.train_rows], labels.defined[fold.train_rows]

@@ -114,7 +114,7 @@ def probe_dump(
     if table and len(table.boolean.values) != dump.n_rows:
         raise InputError(
             f"--labels {labels} has {counted(len(table.boolean.values), 'row')}, and {states} has {dump.n_rows:,}: "
-            "give a row for each state, below the names of the columns"
+            "give a row for each state, after a line of column names"
         )
     plan = planned(dump, config, table)
     split_sequences(groups_of(dump), config.test_share, seed, config.folds)
@@ -217,7 +217,7 @@ def _finished(
         for line in reasons(failed):
             warn(line)
         return list(map(dict, found.records))
-    say(f"{', '.join(mended)}: could not be evaluated before, and can be now: all hypotheses are probed anew")
+    say(f"{', '.join(mended)}: could not be evaluated before, but can be now: all hypotheses are probed again")
     remove(results / RECORDS)
     return None
 
@@ -229,22 +229,24 @@ def _warn_of_few(study: Study, more: str, warn: Callable[[str], None]) -> None:
     if divides_documents(study.dump):
         documents = counted(len(study.dump.document_starts) - 1, "document is", "documents are")
         warn(
-            f"{documents} too few to keep each whole: sequences that follow each other train and test probes, and "
-            f"count as independent; with {FEWEST_DOCUMENTS} documents they do not"
+            f"{documents} too few to keep each whole: neighbouring sequences both train and test probes, and count as "
+            f"independent; with {FEWEST_DOCUMENTS} documents they do not"
         )
     n_columns, n_training = len(study.columns(study.main_set)), len(np.unique(study.group_of[study.train]))
     if study.config.standard_errors and n_training <= n_columns:
-        warn(f"--standard-errors: {n_training} sequences (documents) for {n_columns} units: errors come out too small")
+        warn(
+            f"--standard-errors: {n_training} sequences (documents) for {n_columns} units: the errors will be too small"
+        )
     if study.n_tested < FEWEST_GROUPS:
         tested = counted(study.n_tested, "sequence (document) is", "sequences (documents) are")
-        warn(f"{tested} tested, and intervals, without which nothing is known, need {FEWEST_GROUPS}: {more}")
+        warn(f"{tested} tested, but intervals, without which nothing counts as known, need {FEWEST_GROUPS}: {more}")
 
 
 def _warn_of_columns(table: LabelTable, warn: Callable[[str], None]) -> None:
     """Warn of columns that were probably meant otherwise: with many words, or with two numbers other than 0 and 1."""
     (column, count), *_ = Counter(name.partition("=")[0] for name in table.names).most_common(1)
     if count > MANY_WORDS:
-        warn(f"--labels: {count} words of {column!r} are a hypothesis each: --hypotheses asks only what it names")
+        warn(f"--labels: each of {count} words of {column!r} is a hypothesis: choose some with --hypotheses")
     two = []
     for k, each in enumerate(table.continuous.hypotheses):
         values = table.continuous.values[table.continuous.defined[:, k], k]
@@ -253,8 +255,8 @@ def _warn_of_columns(table: LabelTable, warn: Callable[[str], None]) -> None:
             two.append(f"{each.name!r}, {low:g} and {high:g}")
     if two:
         warn(
-            f"--labels: {len(two)} continuous column(s) have two values (the first is {two[0]}): as 0 and 1, or as "
-            "words, they would be boolean"
+            f"--labels: {len(two)} continuous column(s) have only two values (the first is {two[0]}): write them as 0 "
+            "and 1, or as words, to make them boolean"
         )
 
 
@@ -262,7 +264,7 @@ def _warn_of_ends(chosen: list[float], Cs: Sequence[float], warn: Callable[[str]
     """Warn of fits whose best penalty is the first or last one offered, so that a better one may lie beyond it."""
     for end, beyond in ((min(Cs), "smaller"), (max(Cs), "larger")):
         if end in chosen:
-            warn(f"--C: {end:g} is the best for {chosen.count(end)} of {len(chosen)} fits: offer {beyond} ones, too")
+            warn(f"--C: {end:g} is the best for {chosen.count(end)} of {len(chosen)} fits: give {beyond} values, too")
 
 
 def _tidy(results: Path) -> None:

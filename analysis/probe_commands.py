@@ -215,7 +215,7 @@ def hypotheses(show: str | None = None, text: Path | None = None, functions: Pat
     if functions:
         load_functions(functions)
     if text and not Console().is_terminal:
-        warn("what holds is marked by colours, which a pipe or file does not get: set FORCE_COLOR=1")
+        warn("labels are shown as colours, which are not written to a pipe or file: set FORCE_COLOR=1")
     print_table(list_hypotheses() if show is None or text is None else paint_hypothesis(show, text))
 
 
@@ -281,7 +281,7 @@ def report(
         else:
             say(f"{pair.second} is not compared with {pair.first}: {pair.why_none}")
     if any(pair.differences for pair in pairs):
-        print_table(Text(f"* the whole interval on one side; {OF_DIFFERENCES}"))
+        print_table(Text(f"* the whole interval is on one side of 0; {OF_DIFFERENCES}"))
     _report(list(results), out or results[0])
 
 
@@ -301,7 +301,7 @@ def _of_run(results: Path, name: str) -> Path:
         # A folder without any results is refused for that reason.
         read_records(results)
         flag = name.partition(".")[0]
-        raise InputError(f"{results} has no {name}, as a run has: give that of the results with --{flag}")
+        raise InputError(f"{results} is not a run: it has no {name}; give that of the results with --{flag}")
     return results / name
 
 

@@ -74,7 +74,7 @@ def read_results(folders: str | os.PathLike[str] | Iterable[str | os.PathLike[st
     resolved = [local_path(folder).resolve() for folder in folders]
     for position, folder in enumerate(resolved):
         if folder in resolved[:position]:
-            raise InputError(f"{folders[position]} is given twice: name each results folder once")
+            raise InputError(f"{folders[position]} is given twice: give each results folder once")
     depth = 1
     while len({path.parts[-depth:] for path in resolved}) < len(resolved):
         depth += 1
@@ -133,12 +133,12 @@ def _read_json(path: Path, expected: type, stage: str = "probe") -> Any:
             stage = read_config(path.parent)["stage"]
             raise InputError(
                 f"{path.parent} has no results: `gatescope {stage}` "
-                + ("has not finished there: repeat the command to go on" if stage in PROBING else "makes none")
+                + ("has not finished there: repeat the command to continue" if stage in PROBING else "makes none")
             ) from None
         # As in a folder of `gatescope reproduce`.
         within = sorted(str(each.parent) for each in path.parent.glob(f"*/{path.name}"))
         folder = f"one of {', '.join(within[:5])}" if within else "a folder that `gatescope probe` wrote"
-        raise InputError(f"{path} is not there: give {folder}") from None
+        raise InputError(f"{path} is missing: give {folder}") from None
     except NotADirectoryError:
         raise InputError(f"{path.parent} is a file: give the folder that holds {path.name}") from None
     except (ValueError, RecursionError) as error:
@@ -171,14 +171,14 @@ def _check_record(record: Any, where: str) -> None:
     if not isinstance(record.get("tested_sha256", ""), str):
         raise InputError(f"{where}: tested_sha256 is {record['tested_sha256']!r}, expected text")
     if "baseline_ngram_f1" in record:
-        raise InputError(f"{where} is of an earlier gatescope, with other baselines: probe anew with --overwrite")
+        raise InputError(f"{where} is from an earlier gatescope with other baselines: probe again with --overwrite")
     for key in ("top_units", "largest_weights", "selected_units"):
         units = record.get(key) or []
         if not isinstance(units, list) or not all(_is_unit(unit) for unit in units):
             raise InputError(f"{where}: {key} must be a list of objects with states, unit and numbers")
     if isinstance(record.get("sparse"), dict) and "selected" not in record["sparse"]:
         raise InputError(
-            f"{where} is of an earlier gatescope, with other units of --sparse: probe anew with --overwrite"
+            f"{where} is from an earlier gatescope with other units of --sparse: probe again with --overwrite"
         )
     if "sparse" in record and not _is_sparse(record["sparse"]):
         raise InputError(
@@ -193,7 +193,7 @@ def _check_held(record: Any, where: str) -> None:
     # A direction is erased from all units, so its record names none.
     known &= bool(units) == (record["method"] != ERASE)
     if not known or not all(type(unit.get(key)) is int for unit in units for key in ("layer", "unit")):
-        raise InputError(f"{where}: units must be a list of objects with layer and unit, an empty one of {ERASE}")
+        raise InputError(f"{where}: units must be a list of objects with layer and unit, empty for {ERASE}")
 
 
 def _is_sparse(value: Any) -> bool:
@@ -211,7 +211,7 @@ def _check_gate(record: Any, where: str) -> None:
     lists = [each for each in shares if isinstance(each, list) and each and all(map(_is_share, each))]
     of_units = len(lists) == 2 and len(lists[0]) == len(lists[1])
     if not of_units or any(sum(pair) > 1 + 1e-5 for pair in zip(*lists, strict=True)):
-        raise InputError(f"{where}: open and shut must be lists of shares of one whole, one for each unit")
+        raise InputError(f"{where}: open and shut must be lists of shares that add up to at most 1, one for each unit")
 
 
 def _is_share(value: Any) -> bool:

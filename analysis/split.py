@@ -79,7 +79,8 @@ def split_sequences(
     if len(groups) < 2:
         raise InputError(
             f"{len(groups)} sequence(s) cannot be split into training and test, expected at least 2: sample or extract "
-            "more, or mark those of another program's states by --sequence-length or a column sequence_id of --labels"
+            "more, or mark the sequences of another program's states with --sequence-length or a column sequence_id of "
+            "--labels"
         )
     n_groups = int(groups.max()) + 1
     if n_groups == 1:

@@ -110,7 +110,7 @@ def _surveyed(
     split_sequences(np.arange(sample.sequences), probe.test_share, seed, probe.folds)
     if not state_sets(captured_arrays(train.architecture, sample.capture), probe.alignment):
         raise InputError(
-            f"--sample.capture {' '.join(sample.capture)} leaves no states for probes of --probe.alignment "
+            f"--sample.capture {' '.join(sample.capture)} leaves no states for probes with --probe.alignment "
             f"{probe.alignment}: capture h"
         )
     return text

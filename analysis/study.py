@@ -53,8 +53,8 @@ class Study:
         self.state_sets = state_sets(dump.names, config.alignment)
         if not self.state_sets:
             raise InputError(
-                f"{dump.name} has {', '.join(dump.names)}, and no states for probes of alignment {config.alignment!r}: "
-                "record h too (--capture)"
+                f"{dump.name} has {', '.join(dump.names)}, but no states for probes with alignment "
+                f"{config.alignment!r}: record h too (--capture)"
             )
         self._hypotheses: tuple[Hypothesis, ...] = ()
         self._shared: dict[Hashable, Any] = {}

@@ -13,7 +13,7 @@ from gatescope.engine.errors import InputError
     [
         ({"units": ()}, "--units : expected numbers"),
         ({"units": (3, 0)}, "--units 3 0: expected numbers"),
-        ({"units": 3}, "--units 3 is no tuple"),
+        ({"units": 3}, "--units 3 is not a tuple"),
         ({"sequences": 0}, "--sequences 0 is too small: expected at least 1"),
         ({"length": 1}, "--length 1 is too small: expected at least 2"),
         ({"length": 2.5}, "--length 2.5: expected"),

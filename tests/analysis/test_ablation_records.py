@@ -50,7 +50,7 @@ def test_the_ranking_by_weights_is_not_named_twice():
 
 def test_more_units_than_are_named_are_refused_unless_there_are_no_more():
     top = [(0, "h", 0), (1, "h", 1)]
-    with pytest.raises(InputError, match=r"--units 4: .* first 2 units of inside, and 6 there are: give at most 2"):
+    with pytest.raises(InputError, match=r"--units 4: .* only the first 2 of 6 units for inside: give at most 2"):
         ablation_records.tested_sets(record(top), "auroc", (1, 4), TWO_LAYERS)
     assert len(ablation_records.tested_sets(record(top), "auroc", (1, 2), TWO_LAYERS)) == 2
     small = Architecture(cell="lstm", hidden=1, layers=2)

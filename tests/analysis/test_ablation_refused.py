@@ -28,7 +28,7 @@ BAD = {
     "no units": (["--units", "0"], "--units 0"),
     "more than are ranked": (
         ["--hypothesis", "inside", "--units", "1", "11"],
-        "--units 11: the results name the first 10",
+        "--units 11: the results name only the first 10",
     ),
     "no characters": (["--length", "1"], "--length 1"),
     "method": (["--method", "lesion"], "--method"),
@@ -57,10 +57,10 @@ def test_what_does_not_belong_together_is_refused(world, tmp_path, capsys):
     refused("--model", model=None)
     refused("--states", states=None)
     refused("config.json", results=tmp_path)
-    refused("probes.json is not there", results=world / "states.zarr", states=None)
+    refused("probes.json is missing", results=world / "states.zarr", states=None)
     more = tmp_path / "more.zarr"
     assert main(["sample", str(world / "model"), "--out", str(more), *SAMPLE, "--seed", "1"]) == 0
-    refused("is not what was probed", states=more)
+    refused("is not the dump that was probed", states=more)
     train = ["--hidden", "4", "--steps", "2", "--batch", "2", "--length", "5", "--evaluate-every", "1"]
     (tmp_path / "text").write_text("\n()ab" * 50)
     assert main(["train", str(tmp_path / "text"), "--out", str(tmp_path / "other"), *train]) == 0

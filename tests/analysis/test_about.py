@@ -70,7 +70,7 @@ def test_what_is_not_finished_says_so(text, states, tmp_path, capsys, monkeypatc
         train = ["train", str(text), "--out", str(tmp_path / "m"), "--hidden", "4", "--steps", "4"]
         assert main([*train, "--evaluate-every", "2", "--batch", "2", "--length", "10"]) == 130
     assert main(["info", str(tmp_path / "m")]) == 0
-    assert "step 2 of 4, not finished: repeat the command to go on" in capsys.readouterr().out
+    assert "step 2 of 4, not finished: repeat the command to continue" in capsys.readouterr().out
     with monkeypatch.context() as patched:
         patched.setattr("gatescope.analysis.study_fit.fit_study", stopped)
         assert main(["probe", str(states), "--out", str(tmp_path / "r")]) == 130
@@ -85,7 +85,7 @@ def test_models_that_were_kept_on_the_way_are_listed(text, tmp_path, capsys):
     folder = tmp_path / "m"
     train = ["--hidden", "4", "--steps", "40", "--batch", "2", "--length", "10", "--keep", "0", "20"]
     assert main(["train", str(text), "--out", str(folder), *train]) == 0
-    assert f"{folder}/steps: 2 models kept on the way, in a folder each\n" in capsys.readouterr().out
+    assert f"{folder}/steps: 2 models kept during training, each in its own folder\n" in capsys.readouterr().out
     losses = []
     for step in (0, 20):
         assert main(["info", str(folder / "steps" / f"{step:06d}")]) == 0
@@ -95,7 +95,7 @@ def test_models_that_were_kept_on_the_way_are_listed(text, tmp_path, capsys):
     assert main(["info", str(folder)]) == 0
     lines = capsys.readouterr().out.splitlines()[-2:]
     assert lines == [
-        f"  {folder}/steps/{name}: kept on the way, validation loss {loss} nats"
+        f"  {folder}/steps/{name}: kept during training, validation loss {loss} nats"
         for name, loss in zip(("000000", "000020"), losses, strict=True)
     ]
     _cut(folder / "steps" / "000020" / "model.safetensors")

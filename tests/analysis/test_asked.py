@@ -89,4 +89,4 @@ def test_a_function_that_looks_ahead_is_one_of_the_future(functions, tmp_path):
     }
     (line,) = warned
     assert line.startswith("next_is_b: its label of character ")
-    assert line.endswith(": it is taken as one that sees='future'")
+    assert line.endswith("; it is treated as sees='future'")

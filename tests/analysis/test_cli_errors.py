@@ -20,7 +20,7 @@ def test_what_works_in_one_process_is_refused_under_torchrun(monkeypatch, capsys
     monkeypatch.setenv("WORLD_SIZE", "2")
     for words in (["probe", "x.npz", "--out", str(tmp_path / "r")], ["run", "--out", str(tmp_path / "r")]):
         assert cli.main(words) == 2
-        assert f"{words[0]} works in one process: leave torchrun out" in capsys.readouterr().err
+        assert f"{words[0]} runs in one process: start it without torchrun" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
 
 
@@ -31,8 +31,8 @@ def test_one_line_takes_frames_away():
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["train", "x", "--out", "m", "--dropout", "2"], "train: --dropout 2.0 is not a share"),
-        (["run", "--out", "m", "--train.dropout", "2"], "run: --dropout 2.0 is not a share"),
+        (["train", "x", "--out", "m", "--dropout", "2"], "train: --dropout 2.0 is out of range"),
+        (["run", "--out", "m", "--train.dropout", "2"], "run: --dropout 2.0 is out of range"),
         (["train", "x", "--out", "m", "--hiden", "3"], "train: Unrecognized options: --hiden, 3 "),
         (["train", "x", "--out", "m", "--cell", "ltsm"], "train: invalid choice 'ltsm' for argument '--cell'"),
         (["train", "x", "--out", "m", "--hidden", "many"], "train: Error parsing --hidden: "),
@@ -89,7 +89,7 @@ def test_an_interrupted_command_says_whether_it_goes_on(monkeypatch, capsys, nam
     function = cli.function_of(name)
     over = name in ("ablate", "report", "corpus", "export", "hypotheses", "unit", "info")
     assert ("to go on" not in function.__doc__) == over
-    said = "to start over" if over else "to go on where it stopped"
+    said = "to start over" if over else "to continue where it stopped"
     assert capsys.readouterr().err == f"gatescope: interrupted; repeat the command {said}\n"
 
 
@@ -152,7 +152,7 @@ def test_a_path_that_the_terminal_cannot_spell(tmp_path):
     (tmp_path / "ü.txt").write_text("some text\n" * 100)
     words = ["train", "ü.txt", "--out", "mö", "--hidden", "4", "--batch", "4", "--length", "10", "--steps", "40"]
     done = subprocess.run([PROGRAM, *words], cwd=tmp_path, env=environment, capture_output=True, text=True)
-    assert done.returncode == 0 and done.stdout.startswith("m\\xf6: validation loss") and not done.stderr
+    assert done.returncode == 0 and done.stdout.startswith("m\\xf6: lowest validation loss") and not done.stderr
     done = subprocess.run([PROGRAM, "info", "mä"], cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert done.returncode == 2 and done.stderr.startswith("gatescope: m\\xe4 does not exist")
 

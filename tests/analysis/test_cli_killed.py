@@ -73,7 +73,7 @@ def test_interruption_and_termination_are_one_line(text, tmp_path, number, statu
     os.kill(process.pid, number)
     _, stderr = process.communicate(timeout=60)
     assert process.returncode == status
-    assert stderr == f"gatescope: {word}; repeat the command to go on where it stopped\n"
+    assert stderr == f"gatescope: {word}; repeat the command to continue where it stopped\n"
     assert not (tmp_path / "m" / ".lock").exists()
 
 

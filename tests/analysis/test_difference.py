@@ -206,7 +206,7 @@ def test_no_pair_says_why(folder, tmp_path):
     assert compared(folder / "a", others).why_none == "they have no scored hypothesis in common"
     alone = shutil.copytree(folder / "b", tmp_path / "alone")
     (alone / "coefficients.safetensors").unlink()
-    assert compared(folder / "a", alone).why_none == f"{alone / 'coefficients.safetensors'} is not there"
+    assert compared(folder / "a", alone).why_none == f"{alone / 'coefficients.safetensors'} is missing"
     balanced = shutil.copytree(folder / "b", tmp_path / "balanced")
     records = [each for each in json.loads((balanced / "probes.json").read_text()) if each["weighting"] != "plain"]
     (balanced / "probes.json").write_text(json.dumps(records))
@@ -223,7 +223,7 @@ def test_no_pair_says_why(folder, tmp_path):
         ("folder", "coefficients.safetensors is damaged"),
         (np.zeros((0, 12), np.float32), "coefficients.safetensors is damaged"),
         (np.zeros(12, np.float32), "coefficients.safetensors is damaged"),
-        (np.zeros((3, 11), np.float32), "has influences of 12 sequences, and .* of 11"),
+        (np.zeros((3, 11), np.float32), "has influences of 12 sequences, but .* of 11"),
     ],
 )
 def test_damaged_influences_are_refused(folder, tmp_path, damage, message):
@@ -241,5 +241,5 @@ def test_damaged_influences_are_refused(folder, tmp_path, damage, message):
         if not isinstance(damage, str):
             arrays |= {"h/plain/influence": damage, "h/none/influence": damage}
         save_file(arrays, path, metadata)
-    with pytest.raises(InputError, match=f"{message}.*probe anew with --overwrite"):
+    with pytest.raises(InputError, match=f"{message}.*probe again with --overwrite"):
         compared(folder / "a", copy)

@@ -45,12 +45,12 @@ CONTINUOUS = {"share of the text", "how many", "where it is defined"}
 @pytest.mark.parametrize("name", AHEAD)
 def test_what_looks_ahead(name):
     found = looks_ahead(made(AHEAD[name], "continuous" if name in CONTINUOUS else "boolean"), TEXTS)
-    assert found is not None and "another when the text ends after character" in found
+    assert found is not None and "changes if the text ends after character" in found
 
 
 def test_the_place_is_named():
     assert looks_ahead(made(AHEAD["the next character"]), ["ab`"]) == (
-        "its label of character 1 of a text is another when the text ends after character 1"
+        "its label of character 1 of a text changes if the text ends after character 1"
     )
 
 

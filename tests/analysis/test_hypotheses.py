@@ -46,7 +46,7 @@ def test_a_built_in_name_is_taken(name):
     def function(text): ...
 
     function.__name__ = name
-    with pytest.raises(InputError, match="exists already"):
+    with pytest.raises(InputError, match="already exists"):
         hypothesis(language="english")(function)
 
 
@@ -55,7 +55,7 @@ def test_the_name_of_a_set_is_taken(name):
     def function(text): ...
 
     function.__name__ = name
-    with pytest.raises(InputError, match=f"a set of hypotheses is named '{name}' already"):
+    with pytest.raises(InputError, match=f"a set of hypotheses is already named '{name}'"):
         hypothesis(language="any")(function)
     assert not any(each.name == name for each in library())
 
@@ -68,7 +68,7 @@ def test_a_name_is_taken_by_another_function_but_not_by_itself():
     cell = "@hypothesis(language='any')\ndef mine(text): return [True] * len(text)\n"
     define(cell, "<cell 1>")
     define(cell, "<cell 2>")
-    with pytest.raises(InputError, match="'mine' exists already"):
+    with pytest.raises(InputError, match="'mine' already exists"):
         define(cell + "\n" + cell, "<cell 3>")
     assert [each.name for each in library()].count("mine") == 1
 

@@ -178,15 +178,15 @@ def test_a_list_in_a_row_is_refused(tmp_path):
 
 
 BAD = [
-    ("more.csv", b"a,b\n1,0,5\n0,1,6\n", "more fields than its first line has names: separate columns by commas"),
+    ("more.csv", b"a,b\n1,0,5\n0,1,6\n", "more fields than its first line has names: separate columns with commas"),
     ("one_more.csv", b"a,b\n1,0,\n0,1,6\n", "more fields than its first line"),
-    ("semicolons.csv", b"a;b\n0;1\n1;0\n", "only column is called 'a;b': separate columns by commas"),
-    ("tabs.csv", b"a\tb\n0\t1\n", r"separate columns by commas"),
-    ("commas.tsv", b"a,b\n0,1\n", "only column is called 'a,b': separate columns by tabs"),
+    ("semicolons.csv", b"a;b\n0;1\n1;0\n", "only column is called 'a;b': separate columns with commas"),
+    ("tabs.csv", b"a\tb\n0\t1\n", r"separate columns with commas"),
+    ("commas.tsv", b"a,b\n0,1\n", "only column is called 'a,b': separate columns with tabs"),
     ("damaged.jsonl", b'{"a":', "cannot be read"),
     ("bytes.jsonl", b'{"a": "\xff"}', "cannot be read"),
     ("lists.jsonl", b'{"a": 1}\n[1]\n', "a line holds a list, expected an object"),
-    ("labels.txt", b"a\n1\n", "not of a known kind"),
+    ("labels.txt", b"a\n1\n", "has an unknown format"),
     ("absent.csv", None, "does not exist"),
     ("empty.csv", b"", "cannot be read"),
     ("damaged.parquet", b"PAR1", "cannot be read"),

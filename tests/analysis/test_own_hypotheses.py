@@ -75,19 +75,19 @@ def test_a_pattern_may_need_what_comes_later(expression, needs_later):
     ("specification", "message"),
     [
         ("number", "has no '='"),
-        ("=a", "the name is wrong at position 0"),
-        ("1a=a", "the name is wrong at position 0"),
-        ("a b=a", "the name is wrong at position 1"),
-        ("é=a", "the name is wrong at position 0"),
+        ("=a", "the name is invalid at position 0"),
+        ("1a=a", "the name is invalid at position 0"),
+        ("a b=a", "the name is invalid at position 1"),
+        ("é=a", "the name is invalid at position 0"),
         ("a=", "empty at position 2"),
         ("ab=x(y", r"missing \) at position 6"),
         ("a=*", "nothing to repeat at position 2"),
         ("a=[b", "unterminated character set at position 4"),
         ("a=b{99999999999}", "repeat count too big at position 4"),
-        ("capitals=a", "'capitals' exists already"),
+        ("capitals=a", "'capitals' already exists"),
         # A probe would test the pattern in place of the set.
-        ("auto=a", "'auto' exists already"),
-        ("c=a", "'c' exists already"),
+        ("auto=a", "'auto' already exists"),
+        ("c=a", "'c' already exists"),
     ],
 )
 def test_bad_patterns(specification, message):
@@ -153,7 +153,7 @@ def test_a_function_may_import_when_it_is_called_and_its_file_may_change_the_fol
         "nothing": ("a = 1\n", r"my functions.py registers no hypothesis"),
         "taken": (
             GOOD.replace("place", "capitals"),
-            r"my functions.py, line \d: InputError: a hypothesis named 'capitals' exists already",
+            r"my functions.py, line \d: InputError: a hypothesis named 'capitals' already exists",
         ),
         "empty": ("", "registers no hypothesis"),
         "NUL": ("a = '\0'\n", "my functions.py.*: "),

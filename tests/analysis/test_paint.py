@@ -25,7 +25,7 @@ def test_every_hypothesis_is_listed():
     assert starred == {
         (each.name, each.language) for name in ("c", "python", "english", "any") for each in select([name], "any")
     }
-    assert "asked by default" in str(table.caption)
+    assert "in the default set" in str(table.caption)
     assert len(select(["c", "python", "english", "any", "legacy"], "any")) < len(library())
     console = Console(width=160, record=True)
     console.print(table)

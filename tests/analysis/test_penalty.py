@@ -144,7 +144,9 @@ def test_controls_and_sparse_scores_use_each_hypothesis_penalty(dump, continuous
 def test_one_sequence_is_not_divided(dump):
     study = study_of(dump)
     study.folds[0] = replace(study.folds[0], train=study.train[:1])
-    with pytest.raises(InputError, match="--C of several values is chosen by the training sequences, and there is one"):
+    with pytest.raises(
+        InputError, match="several values of --C need at least 2 training sequences, but there is only one"
+    ):
         chosen_of(study, "plain", fold_labels(dump))
 
 
@@ -157,7 +159,7 @@ def test_probes_have_the_penalty_that_is_written_beside_them(tmp_path, capsys):
     several = load_file(tmp_path / "r" / "coefficients.safetensors")
     chosen, said = [record["C"] for record in records], capsys.readouterr()
     for end, beyond in ((0.0001, "smaller"), (1.0, "larger")):
-        line = f"--C: {end:g} is the best for {chosen.count(end)} of {len(chosen)} fits: offer {beyond} ones, too"
+        line = f"--C: {end:g} is the best for {chosen.count(end)} of {len(chosen)} fits: give {beyond} values, too"
         assert (line in said.out + said.err) == (end in chosen)
     assert 0.01 in chosen and {0.0001, 1.0} & set(chosen)
     found = {}
@@ -184,8 +186,8 @@ def test_what_is_best_at_either_end_asks_for_more_beyond():
     said = []
     _warn_of_ends([0.1, 1.0, 10.0, 10.0], (10.0, 0.1, 1.0), said.append)
     assert said == [
-        "--C: 0.1 is the best for 1 of 4 fits: offer smaller ones, too",
-        "--C: 10 is the best for 2 of 4 fits: offer larger ones, too",
+        "--C: 0.1 is the best for 1 of 4 fits: give smaller values, too",
+        "--C: 10 is the best for 2 of 4 fits: give larger values, too",
     ]
     _warn_of_ends([1.0, 1.0], (10.0, 0.1, 1.0), said.append)
     assert len(said) == 2

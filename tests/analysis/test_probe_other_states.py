@@ -93,7 +93,7 @@ def test_columns_of_a_table_are_chosen_by_name(tmp_path, capsys):
         records = json.loads((tmp_path / str(place) / "probes.json").read_text())
         assert {record["hypothesis"] for record in records} == expected
     # Two of the twelve sequences are tested.
-    assert "2 sequences (documents) are tested, and intervals" in capsys.readouterr().err
+    assert "2 sequences (documents) are tested, but intervals" in capsys.readouterr().err
     assert main([*words, "--folds", "4", "--out", str(tmp_path / "folds")]) == 0
     assert not capsys.readouterr().err
 
@@ -117,7 +117,7 @@ FOREIGN = [
     ("one sequence", ["--labels", "{plain}"], "1 sequence(s) cannot be split"),
     ("a row without a sequence", ["--labels", "{hole}"], "row 17 has no sequence id"),
     ("labels of other rows", ["--labels", "{short}", "--sequence-length", "50"], "has 3 rows, and"),
-    ("sequences twice", ["--labels", "{labels}", "--sequence-length", "50"], "sequences by the labels' sequence_id"),
+    ("sequences twice", ["--labels", "{labels}", "--sequence-length", "50"], "sequences from the labels' sequence_id"),
     ("no initial states", ["--labels", "{labels}", "--alignment", "pre"], "no state before"),
     ("one name twice", ["--text", "{text}", "--labels", "{labels}", "--pattern", "flag=x"], "two hypotheses"),
     ("no such array", ["--labels", "{labels}", "--arrays", "h"], "has no 'h'"),
@@ -160,7 +160,7 @@ def test_a_column_of_many_words_is_pointed_out(tmp_path, capsys):
     assert main([*given, "--hypotheses", "flag", "word=w0", "--out", str(tmp_path / "some")]) == 0
     assert "words of" not in capsys.readouterr().err
     assert main([*given, "--out", str(tmp_path / "all")]) == 0
-    assert "101 words of 'word' are a hypothesis each" in capsys.readouterr().err
+    assert "each of 101 words of 'word' is a hypothesis" in capsys.readouterr().err
 
 
 def test_a_column_of_two_numbers_is_pointed_out_where_they_are_not_0_and_1(tmp_path, capsys):
@@ -171,7 +171,9 @@ def test_a_column_of_two_numbers_is_pointed_out_where_they_are_not_0_and_1(tmp_p
     pandas.DataFrame(labels | {"signs": signs}).to_csv(tmp_path / "labels.csv", index=False)
     given = ["probe", str(tmp_path / "x.npy"), "--labels", str(tmp_path / "labels.csv"), "--bootstrap", "20"]
     assert main([*given, "--out", str(tmp_path / "r")]) == 0
-    assert "1 continuous column(s) have two values (the first is 'signs', -1 and 1): as" in capsys.readouterr().err
+    assert (
+        "1 continuous column(s) have only two values (the first is 'signs', -1 and 1): write" in capsys.readouterr().err
+    )
     assert main([*given, "--hypotheses", "flag", "depth", "--out", str(tmp_path / "some")]) == 0
     assert "two values" not in capsys.readouterr().err
 

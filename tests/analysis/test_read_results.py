@@ -65,7 +65,7 @@ def test_an_excerpt_without_probe_or_unit_is_read(tmp_path):
 @pytest.mark.parametrize(
     "probes, excerpts, config, message",
     [
-        (None, None, None, "probes.json is not there"),
+        (None, None, None, "probes.json is missing"),
         ("[{", None, None, "probes.json is not JSON"),
         ("[" * 100_000, None, None, "probes.json is not JSON"),
         ({}, None, None, "holds a dict, expected a list"),
@@ -73,7 +73,7 @@ def test_an_excerpt_without_probe_or_unit_is_read(tmp_path):
         ([record(), record(hypothesis=3)], None, None, "record 1: hypothesis is 3, expected text"),
         ([record(kind="other")], None, None, "kind is 'other', expected boolean or continuous"),
         ([record(weighting="none")], None, None, "weighting is 'none', expected plain or balanced"),
-        ([record(baseline_ngram_f1=0.5)], None, None, "record 0 is of an earlier gatescope, with other baselines"),
+        ([record(baseline_ngram_f1=0.5)], None, None, "record 0 is from an earlier gatescope with other baselines"),
         ([record(f1="high")], None, None, "f1 is 'high', expected a number or null"),
         ([record(tested_sha256=3)], None, None, "record 0: tested_sha256 is 3, expected text"),
         ([record(f1=True)], None, None, "f1 is True, expected a number or null"),
@@ -85,7 +85,7 @@ def test_an_excerpt_without_probe_or_unit_is_read(tmp_path):
             [record(sparse={"units": [1], "random": [1], "auroc": [1]})],
             None,
             None,
-            "is of an earlier gatescope, with other",
+            "is from an earlier gatescope with other",
         ),
         ([record(sparse={"units": [1], "selected": [1]})], None, None, "sparse must have units, selected, random"),
         (
@@ -141,12 +141,12 @@ def test_gates_are_read_where_they_are(tmp_path):
         ([3], "record 0 is 3, expected an object with layer and gate"),
         ([GATE, GATE | {"layer": "0"}], "record 1 is {'layer': '0'"),
         ([GATE | {"gate": None}], "expected an object with layer and gate"),
-        ([GATE | {"open": []}], "open and shut must be lists of shares of one whole"),
+        ([GATE | {"open": []}], "open and shut must be lists of shares that add up to at most 1"),
         ([GATE | {"open": [0.5]}], "open and shut must be lists of shares"),
         ([GATE | {"shut": [0.5, 1.5]}], "open and shut must be lists of shares"),
         ([GATE | {"shut": [0.5, -0.5]}], "open and shut must be lists of shares"),
         ([GATE | {"shut": [0.5, float("nan")]}], "open and shut must be lists of shares"),
-        ([GATE | {"shut": [0.5, 0.8]}], "open and shut must be lists of shares of one whole"),
+        ([GATE | {"shut": [0.5, 0.8]}], "open and shut must be lists of shares that add up to at most 1"),
         ([GATE | {"shut": None}], "open and shut must be lists of shares"),
     ],
 )
@@ -166,7 +166,7 @@ def test_bytes_that_are_not_text_are_named(tmp_path):
 
 def test_a_folder_of_results_names_them(tmp_path, write_result):
     folders = [write_result(tmp_path / name) for name in ("gru", "lstm")]
-    with pytest.raises(InputError, match="is not there: give one of ") as caught:
+    with pytest.raises(InputError, match="is missing: give one of ") as caught:
         read_results([tmp_path])
     assert str(caught.value).endswith(", ".join(map(str, folders)))
 

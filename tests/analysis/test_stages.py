@@ -98,7 +98,7 @@ def test_a_tagger_that_comes_later_is_asked_then(tmp_path, capsys, data, monkeyp
     monkeypatch.setenv("NLTK_DATA", str(data / "nltk_data"))
     assert main(words) == 0
     out, err = capsys.readouterr()
-    assert "verbs, nouns: could not be evaluated before, and can be now" in out and "nltk" not in err
+    assert "verbs, nouns: could not be evaluated before, but can be now" in out and "nltk" not in err
     assert {name: contents(tmp_path / "out" / name) for name in made} == made
     found = {record["hypothesis"] for record in json.loads((tmp_path / "out" / "probes.json").read_text())}
     assert found == {"verbs", "nouns", "line_position"}

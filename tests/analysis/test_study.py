@@ -59,7 +59,7 @@ def test_scores_are_no_states(tmp_path):
     assert study("both", {"layer0/h": 3, **scores}).state_sets == {"layer0/h": ["layer0/h"]}
     with pytest.raises(
         InputError,
-        match="only has layer1/log_probability, layer1/entropy, and no states for probes of alignment 'post': record h",
+        match="only has layer1/log_probability, layer1/entropy, but no states for probes with alignment 'post': record",
     ):
         study("only", scores)
 
