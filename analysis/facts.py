@@ -81,4 +81,6 @@ def reading(study: Study, language: str) -> str:
     tested = "all tested in turn" if len(study.folds) > 1 else f"{len(study.test):,} of them tested"
     text = "no text" if study.dump.vocabulary is None else f"text: {language}"
     rows = f"{counted(study.dump.n_rows, 'row')} in {counted(len(lengths), 'sequence')} of {each}, {tested}"
-    return f"{study.dump.name}: {rows}; {text}; states: {', '.join(study.state_sets)}"
+    axes = study.dump.attributes.get("axes")
+    order = f" (arrays read as {axes}; --batch-first: [B, T, H])" if axes == "[T, B, H]" else ""
+    return f"{study.dump.name}: {rows}{order}; {text}; states: {', '.join(study.state_sets)}"

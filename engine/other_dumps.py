@@ -124,6 +124,8 @@ class OtherDump(StateSource):
         cube = cube_of(name, arrays, chosen, config.batch_first)
         self._arrays = {each: OtherArray(each, file, cube) for each in chosen}
         self.names = list(self._arrays)
+        if cube is not None:
+            self.attributes["axes"] = "[B, T, H]" if cube.batch_first else "[T, B, H]"
         self.n_rows = len(self._arrays[self.names[0]])
         for each, states in self._arrays.items():
             if len(states) != self.n_rows:

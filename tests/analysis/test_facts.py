@@ -12,7 +12,7 @@ from gatescope.analysis.study import Study
 from gatescope.engine.dump import StateDump
 from gatescope.engine.dump_spec import DumpSpec
 from gatescope.engine.dump_writer import DumpWriter
-from gatescope.engine.other_dumps import open_states
+from gatescope.engine.other_dumps import ReadConfig, open_states
 
 
 @pytest.fixture
@@ -51,6 +51,16 @@ def test_states_without_a_text_have_none(tmp_path):
     np.savez(tmp_path / "states.npz", h=np.ones((40, 2)), sequence_starts=np.arange(0, 41, 10))
     line = reading(Study(open_states(tmp_path / "states.npz"), ProbeConfig(), 0), "any")
     assert "; no text; states: h" in line
+
+
+@pytest.mark.parametrize("batch_first", [False, True])
+def test_the_axes_that_are_assumed_are_said(tmp_path, batch_first):
+    np.savez(tmp_path / "states.npz", h=np.ones((10, 10, 2)))
+    line = reading(
+        Study(open_states(tmp_path / "states.npz", ReadConfig(batch_first=batch_first)), ProbeConfig(), 0), "any"
+    )
+    assert "100 rows in 10 sequences of 10, " in line
+    assert ("(arrays read as [T, B, H]; --batch-first: [B, T, H])" in line) == (not batch_first)
 
 
 def test_facts_are_those_of_the_dump_and_of_the_probe(study):
