@@ -28,13 +28,13 @@ COMMANDS = {
     "train": ("model_commands", "train a character language model on a text"),
     "sample": ("model_commands", "sample text from a model and record every state"),
     "extract": ("model_commands", "read texts with a model and record every state"),
-    "probe": ("probe_commands", "ask recorded states what they know and which units know it"),
-    "ablate": ("probe_commands", "ask whether the network uses the units that know it"),
-    "reproduce": ("probe_commands", "train the paper's models and set our numbers beside its own"),
+    "probe": ("probe_commands", "find out what recorded states know, and which units know it"),
+    "ablate": ("probe_commands", "test whether the network uses these units"),
+    "reproduce": ("probe_commands", "train the paper's models and compare our numbers with its own"),
     "export": ("model_commands", "write a state dump as HDF5 in the layout of LSTMVis"),
-    "concat": ("model_commands", "put dumps of one model together, or append to one"),
+    "concat": ("model_commands", "join dumps of one model, or append to one"),
     "hypotheses": ("probe_commands", "list the hypotheses, or paint one on a text"),
-    "unit": ("probe_commands", "say what one unit predicts, and where it is highest and lowest"),
+    "unit": ("probe_commands", "show what one unit predicts, and where it is highest and lowest"),
     "report": ("probe_commands", "write the HTML report and the figures of one or several results"),
     "info": ("probe_commands", "describe a model, dump or results folder, and check that it is whole"),
 }
@@ -178,7 +178,7 @@ def function_of(name: str) -> Callable[..., None]:
 def usage() -> str:
     """Return what `gatescope --help` prints."""
     lines = [
-        "gatescope tells what the hidden states of a recurrent network know, and which units know it.",
+        "gatescope finds out what the hidden states of a recurrent network know, and which units know it.",
         "",
         "usage: gatescope COMMAND ...        gatescope COMMAND --help        gatescope --version",
         "",
