@@ -36,7 +36,7 @@ COMMANDS = {
     "hypotheses": ("probe_commands", "list the hypotheses, or paint one on a text"),
     "unit": ("probe_commands", "show what one unit predicts, and where it is highest and lowest"),
     "report": ("probe_commands", "write the HTML report and the figures of one or several results"),
-    "info": ("probe_commands", "describe a model, dump or results folder, and check that it is whole"),
+    "info": ("probe_commands", "describe a model, dump or results folder, and check it is whole"),
 }
 
 # Commands that several processes can share.
@@ -178,7 +178,7 @@ def function_of(name: str) -> Callable[..., None]:
 def usage() -> str:
     """Return what `gatescope --help` prints."""
     lines = [
-        "gatescope finds out what the hidden states of a recurrent network know, and which units know it.",
+        "What do the hidden states of a recurrent network know, and which units know it?",
         "",
         "usage: gatescope COMMAND ...        gatescope COMMAND --help        gatescope --version",
         "",
