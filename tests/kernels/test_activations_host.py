@@ -40,7 +40,7 @@ def test_activations_to_the_last_digits(dtype):
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_what_is_not_finite_goes_the_way_of_torch(dtype):
+def test_nonfinite_inputs_match_torch(dtype):
     x = torch.tensor([float("nan"), float("inf"), -float("inf"), 1000.0, -1000.0], dtype=dtype)
     found = torch.empty(3, len(x), dtype=dtype)
     activate(x.numpy(), *found.numpy())

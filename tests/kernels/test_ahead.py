@@ -127,7 +127,7 @@ def check_sampler(job, told):
 SAMPLERS = [("sample 2", 1024, 128), ("read 2", 1024, 128), ("sample 3", 128, 512), ("read 3", 1024, 512)]
 
 
-def test_the_sampler(tmp_path):
+def test_sampler_kernels_compile_ahead_of_time(tmp_path):
     jobs = [["lstm", "cut 3", 128, 512, "bfloat16", 90, 1], ["lstm", "states 3", 1024, 512, "bfloat16", 90, 1]]
     jobs += [["lstm", "sample 2", 1024, 128, "float16", 90, 1], ["rnn", "sample 1", 128, 128, "float32", 90, 1]]
     *all_told, exact = compile_ahead(jobs, tmp_path).values()

@@ -68,7 +68,7 @@ def test_bad_input_is_named(peered, name):
 @pytest.mark.parametrize("capture", [(), ("h",)], ids=["plain", "captured"])
 @pytest.mark.parametrize("steps", [2, T])
 @pytest.mark.parametrize("name", ["weight_ih_l1", "weight_hh_l0", "weight_hh_l1_reverse", "bias_hh_l0"])
-def test_what_is_put_in_the_place_of_a_parameter_is_checked(cell, name, steps, capture):
+def test_a_replaced_parameter_is_checked(cell, name, steps, capture):
     """Compiled loops, torch's own among them, would read beyond a weight that is too small."""
     module, x = cell.module(I, H, 2, bidirectional=True, **cell.options), torch.zeros(steps, B, I)
     whole = getattr(module, name)

@@ -60,7 +60,7 @@ def test_gru_before(equal_but_for_rounding):
     equal_but_for_rounding("h of one row", cell(x[1], h[1]), expected[1], I + H)
 
 
-def test_errors_are_of_the_types_of_torch_nn(pair):
+def test_error_types_match_torch_nn(pair):
     cell, peer, options = pair
     wrong_states = (states(cell, (B + 1,)), states(cell, (B, 2)))
     bad = [(torch.zeros(B, I - 1), None), (torch.zeros(2, B, I), None), *((torch.zeros(B, I), s) for s in wrong_states)]
@@ -73,7 +73,7 @@ def test_errors_are_of_the_types_of_torch_nn(pair):
 
 @pytest.mark.parametrize("given", [True, False], ids=["states", "zero states"])
 @pytest.mark.parametrize("name", [*PAIRS, "gru-before"])
-def test_no_rows(name, given):
+def test_an_empty_batch_works(name, given):
     cell, _, options = PAIRS.get(name, (GRUCell, None, {"reset_after": False}))
     module, x = cell(I, H, **options), torch.zeros(0, I, requires_grad=True)
     results = module(x, states(cell, (0,)) if given else None)
@@ -85,7 +85,7 @@ def test_no_rows(name, given):
 
 @pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning", "ignore::DeprecationWarning")
 @pytest.mark.parametrize("name", [*PAIRS, "gru-before"])
-def test_traced_and_exported_cells_take_other_batches(name):
+def test_traced_and_exported_cells_accept_other_batch_sizes(name):
     """Zero states are made in the program, for the rows that it is given."""
     cell, _, options = PAIRS.get(name, (GRUCell, None, {"reset_after": False}))
     module, x, other = cell(I, H, **options), torch.randn(B, I), torch.randn(B + 1, I)

@@ -42,7 +42,7 @@ def test_constructor_beyond_torch_nn(cell):
         cell.module(I, H, 2, dropout=0.5)
 
 
-def test_constructors_take_arguments_in_the_order_of_torch_nn(peered):
+def test_constructor_argument_order_matches_torch_nn(peered):
     options = {"num_layers": 2, **({"nonlinearity": "relu"} if peered.name == "rnn" else {})}
     options |= {"bias": False, "batch_first": True, "dropout": 0.5, "bidirectional": True, "proj_size": 0}
     places = {"device": "meta", "dtype": torch.float64}
@@ -57,7 +57,7 @@ def test_constructors_take_arguments_in_the_order_of_torch_nn(peered):
     assert positional == ["input_size", "hidden_size", *options, *places]
 
 
-def test_no_gates_to_capture(cell):
+def test_captures_that_a_cell_lacks_are_refused(cell):
     known = {*cell.states, "gates", "preactivations"} if cell.gated else set(cell.states)
     module = cell.module(I, H, **cell.options)
     for name in {"h", "c", "gates", "preactivations"} - known:
@@ -80,7 +80,7 @@ def wrong_operands(x, states, weights):
     yield x, states, (w_ih, w_hh, b_ih, None)
 
 
-def test_operators_check_what_they_are_called_with(cell):
+def test_operators_check_their_arguments(cell):
     """Exported programs call them directly, without the function that checks."""
     options = {"lstm": (False,), "gru": (cell.options.get("reset_after", True), False)}
     tail = *options.get(cell.name, (cell.options.get("nonlinearity", "tanh"),)), "loop"

@@ -33,7 +33,7 @@ def test_choices_follow_the_softmax(draw, temperature):
 
 
 @either
-def test_choice_at_the_borders_of_the_distribution(draw):
+def test_choices_at_the_edges_of_the_distribution(draw):
     logits = torch.zeros(5, 4)  # cumulative probabilities .25 .5 .75 1
     random = torch.tensor([1e-12, 0.25 - 1e-12, 0.25, 0.5, 1 - 1e-12], dtype=torch.float64)
     assert draw(logits, random, 1.0).tolist() == [0, 0, 1, 2, 3]
@@ -42,7 +42,7 @@ def test_choice_at_the_borders_of_the_distribution(draw):
 
 
 @either
-def test_a_choice_never_falls_on_what_was_cut(draw):
+def test_truncated_characters_are_never_chosen(draw):
     logits = torch.zeros(3, 8)
     logits[:, 5:] = -30.0
     random = torch.full((3,), 1 - 2.0**-33, dtype=torch.float64)
@@ -54,7 +54,7 @@ def test_a_choice_never_falls_on_what_was_cut(draw):
 
 @either
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
-def test_no_character_is_drawn_from_what_is_not_finite(draw, value):
+def test_nonfinite_logits_draw_no_character(draw, value):
     logits = torch.zeros(4, 8)
     logits[1, 2] = logits[3, 0] = value
     random = torch.full((4,), 0.99, dtype=torch.float64)
@@ -63,7 +63,7 @@ def test_no_character_is_drawn_from_what_is_not_finite(draw, value):
 
 
 @either
-def test_the_least_temperature_leaves_the_most_probable(draw):
+def test_the_lowest_temperature_picks_the_most_probable(draw):
     logits = torch.randn(64, 23, generator=torch.Generator().manual_seed(3))
     random = torch.rand(64, generator=torch.Generator().manual_seed(4), dtype=torch.float64)
     assert torch.equal(draw(logits, random, LEAST_TEMPERATURE), logits.argmax(dim=1))
@@ -72,7 +72,7 @@ def test_the_least_temperature_leaves_the_most_probable(draw):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("spread", [1.0, 6.0])
 @pytest.mark.parametrize(("top_k", "top_p"), [(0, 1.0), (3, 1.0), (1, 1.0), (0, 0.7), (5, 0.53), (0, 1e-9)])
-def test_compiled_choices_are_torch_s_but_for_rounding(dtype, spread, top_k, top_p):
+def test_compiled_choices_equal_torch_up_to_rounding(dtype, spread, top_k, top_p):
     generator = torch.Generator().manual_seed(1)
     logits = spread * torch.randn(4096, 23, generator=generator).to(dtype)
     logits[:2048] = logits[:2048].round()  # with many equals among them
@@ -90,7 +90,7 @@ def test_compiled_choices_are_torch_s_but_for_rounding(dtype, spread, top_k, top
 
 @pytest.mark.parametrize("top_p", [1.0, 0.999, 0.5, 0.25, 1e-9])
 @pytest.mark.parametrize("top_k", [0, 1, 3, 20])
-def test_what_is_cut_in_place_is_what_torch_cuts(top_k, top_p):
+def test_in_place_truncation_matches_torch(top_k, top_p):
     weights = torch.rand(200, 12, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     weights[:50] = (weights[:50] * 4).ceil() / 4  # some are equal
     weights[50:60, 3] = float("nan")

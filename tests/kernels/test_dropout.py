@@ -19,7 +19,7 @@ def test_share_scale_and_expectation():
         torch.testing.assert_close(y[y != 0], torch.full((kept,), 1 / (1 - p)))
 
 
-def test_nothing_and_everything():
+def test_p_zero_keeps_everything_and_p_one_drops_everything():
     x = torch.randn(3, 2, 4)
     assert dropout(x, 0.5, False, 0) is x
     assert dropout(x, 0.0, True, 0) is x
@@ -46,7 +46,7 @@ def test_calls_layers_and_seeds_differ_and_a_seed_repeats():
     assert not torch.equal(other, torch.ops.gatescope.dropout(x, torch.tensor([5]), 0.5, 0))
 
 
-def test_rows_are_counted_over_all_processes(monkeypatch):
+def test_rows_are_numbered_across_all_processes(monkeypatch):
     x, seed = torch.ones(9, 6, 5), torch.tensor([11])
     whole = torch.ops.gatescope.dropout(x, seed, 0.5, 2)
     monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
@@ -57,7 +57,7 @@ def test_rows_are_counted_over_all_processes(monkeypatch):
     assert torch.equal(torch.cat(parts, dim=1), whole)
 
 
-def test_the_kernel_drops_where_philox_says():
+def test_the_kernel_drops_the_units_philox_selects():
     pytest.importorskip("triton")
     from gatescope.kernels.dropout_kernel import drop
 
@@ -70,7 +70,7 @@ def test_the_kernel_drops_where_philox_says():
     torch.testing.assert_close(y, torch.where(kept, x / 0.7, torch.zeros_like(x)))
 
 
-def test_the_cpu_draws_rows_by_their_number():
+def test_the_cpu_mask_of_a_row_follows_its_number():
     whole = _kept(torch.Size((4, 3, 5)), 9, 0.5, 1, 0)
     assert torch.equal(_kept(torch.Size((4, 1, 5)), 9, 0.5, 1, 2)[:, 0], whole[:, 2])
 

@@ -31,7 +31,7 @@ def calls(kind, monkeypatch):
 
 @pytest.mark.parametrize("form", [{}, {"bidirectional": True}, {"bias": False}], ids=["one-way", "two-way", "no-bias"])
 @pytest.mark.parametrize("steps", [1, FEW_STEPS])
-def test_few_steps_are_those_of_the_loop(kind, calls, form, steps, equal_but_for_rounding):
+def test_few_steps_equal_the_loop(kind, calls, form, steps, equal_but_for_rounding):
     module, options, _ = kind
     mine, loop = (
         module(I, H, 2, dropout=0.5, backend=backend, dtype=torch.float64, **form, **options).eval()
@@ -58,7 +58,7 @@ def test_one_sequence_and_batch_first(kind, calls):
     assert calls == [2, 2] and y.shape == (B, 2, H) and state.shape == (1, B, H)
 
 
-def test_all_else_runs_in_the_loop(kind, calls):
+def test_all_other_calls_run_in_the_loop(kind, calls):
     module, options, _ = kind
     mine, x = module(I, H, 2, dropout=0.5, **options), torch.randn(2, B, I)
     mine(x)
@@ -79,6 +79,6 @@ def test_all_else_runs_in_the_loop(kind, calls):
     assert calls == [2]
 
 
-def test_the_other_gru_is_not_torchs(monkeypatch):
+def test_gru_with_reset_before_the_product_does_not_call_torch(monkeypatch):
     monkeypatch.delattr(torch, "gru")
     assert GRU(I, H, reset_after=False)(torch.randn(1, B, I))[0].shape == (1, B, H)

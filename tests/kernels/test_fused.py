@@ -123,7 +123,7 @@ IDLE = {
 
 
 @pytest.mark.parametrize("name", IDLE)
-def test_steps_of_one_launch_are_those_of_many(cell, name, lay_out, resets, monkeypatch):
+def test_one_launch_of_many_steps_equals_many_launches(cell, name, lay_out, resets, monkeypatch):
     """What a step loads or keeps for the next one is what a launch of the next one would load itself."""
     layout, h = IDLE[name]
     lay_out(layout)
@@ -190,7 +190,7 @@ def test_layouts_agree(cell, lay_out, resets):
             torch.testing.assert_close(value, results[0][name], rtol=2e-5, atol=2e-5, msg=name)
 
 
-def test_only_needed_gradients(cell, lay_out):
+def test_only_needed_gradients_are_computed(cell, lay_out):
     lay_out(ONE)
     tensors = cell.layer(3, 2, 3, 5, dtype=torch.float32)
     expected = cell.results(cell.function, tensors, backend="triton")
@@ -205,7 +205,7 @@ def test_only_needed_gradients(cell, lay_out):
         assert torch.equal(gradient, expected[name]), name
 
 
-def test_nan_passes_and_a_reset_stops_it(cell, lay_out):
+def test_nan_propagates_until_a_reset(cell, lay_out):
     for layout in (ONE, HALVES, STEPS):
         lay_out(layout)
         x, *rest = (tensor.detach() for tensor in cell.layer(3, 6, 3, 20, dtype=torch.float32))
@@ -222,7 +222,7 @@ def test_nan_passes_and_a_reset_stops_it(cell, lay_out):
         torch.testing.assert_close(h, expected, rtol=1e-5, atol=1e-5, equal_nan=True)
 
 
-def test_gradients_of_other_rows_stay_finite(cell, lay_out):
+def test_gradients_of_unaffected_rows_stay_finite(cell, lay_out):
     """Backward terminates, and a row's NaN or infinity does not reach the gradients of any other row."""
     for layout in (ONE, STEPS):
         lay_out(layout)

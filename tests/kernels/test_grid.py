@@ -10,7 +10,7 @@ from gatescope.kernels import grid
 from gatescope.kernels.grid import Launch, counters
 
 
-def test_counters_are_zero_and_apart():
+def test_counters_are_zero_and_128_bytes_apart():
     zeros = counters(3, torch.ones(2))
     assert zeros.dtype == torch.int32 and not zeros.any()
     assert zeros.numel() * 4 == 3 * 128
@@ -28,12 +28,12 @@ def test_barrier_is_safe_under_every_interleaving(participants, threads, steps):
     [Barrier(release=False), Barrier(meets=False), Barrier(fresh=False), Barrier(missing=1)],
     ids=["no release", "threads do not meet", "counter of the last launch", "waits for too few"],
 )
-def test_the_exploration_finds_mistakes(mistake):
+def test_the_exploration_finds_unsafe_barriers(mistake):
     for participants in (2, 3):
         assert explore(participants, 2, 2, mistake)[0] == "early read"
 
 
-def test_the_exploration_finds_a_wait_for_too_many():
+def test_the_exploration_finds_a_wait_for_too_many_arrivals():
     assert explore(2, 2, 2, Barrier(missing=-1))[0] == "deadlock"
 
 
@@ -50,7 +50,7 @@ class Compiler:
         return {(*grid, 1): lambda *values: self.launched.append(values)}
 
 
-def test_a_kernel_is_compiled_once_for_each_kind_of_tensors(monkeypatch):
+def test_a_kernel_is_compiled_once_per_kind_of_tensors(monkeypatch):
     monkeypatch.setattr(grid, "interpreting", lambda: False)
     kernel, x, dy = Compiler(), torch.ones(2), torch.zeros(9)
     launch = Launch(kernel, (3, 2), {"dy_ptr": None, "x_ptr": x, "t": 0, "first_step": 0}, {"H": 8}, warps=1)

@@ -8,7 +8,7 @@ from gatescope.kernels.gru import gru_reference
 
 
 @pytest.mark.parametrize("bias", [True, False], ids=["bias", "no-bias"])
-def test_reference_is_torch_nn(bias, equal_but_for_rounding):
+def test_reference_equals_torch_nn(bias, equal_but_for_rounding):
     torch.manual_seed(0)
     b, t, i, h = 3, 19, 5, 7
     theirs = torch.nn.GRU(i, h, bias=bias).double()
@@ -23,7 +23,7 @@ def test_reference_is_torch_nn(bias, equal_but_for_rounding):
 
 
 @pytest.mark.parametrize("reset_after", [True, False], ids=["after", "before"])
-def test_reference_is_the_equations(reset_after, equal_but_for_rounding):
+def test_reference_equals_the_equations(reset_after, equal_but_for_rounding):
     rng = np.random.default_rng(0)
     b, t, i, h = 2, 9, 4, 5
     x, h0 = rng.normal(size=(t, b, i)), rng.normal(size=(b, h))

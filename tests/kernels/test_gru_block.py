@@ -9,7 +9,7 @@ from gatescope.kernels.gru_loop import _parts
 
 @pytest.mark.parametrize("captured", [False, True])
 @pytest.mark.parametrize("reset_after", [True, False])
-def test_gru_walks_are_those_of_the_operators(reset_after, captured):
+def test_gru_walks_equal_the_operators(reset_after, captured):
     """The walks in torch's operators are those of a GPU; here they run on the CPU."""
     n_steps, B, H = 4, 5, 19
     shapes = (n_steps, B, 4 * H), (B, H), (3 * H, H), (n_steps, B, 4, H), (B, H), (n_steps, B, H)

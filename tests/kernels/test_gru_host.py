@@ -40,7 +40,7 @@ def equations(
 @pytest.mark.parametrize("bias", [True, False], ids=["bias", "no-bias"])
 @pytest.mark.parametrize("reset", [False, True], ids=["whole", "reset"])
 @pytest.mark.parametrize("wanted", [(0,), (1,), (0, 1)], ids=["y", "saved", "both"])
-def test_states_and_gradients_are_those_of_the_equations(threads, reset_after, bias, reset, wanted, resets):
+def test_states_and_gradients_equal_the_equations(threads, reset_after, bias, reset, wanted, resets):
     given, reset = inputs(bias), resets(B, T) if reset else None
     expected = equations(*given, reset, reset_after)
     found = gru_host.gru_forward(*given, reset, reset_after, True)
@@ -71,7 +71,7 @@ def test_only_what_is_needed_is_returned(reset_after):
 
 
 @pytest.mark.parametrize("reset_after", [True, False], ids=["after", "before"])
-def test_gates_that_are_not_kept_change_nothing(reset_after, resets):
+def test_discarding_gates_does_not_change_states(reset_after, resets):
     given = inputs()
     kept, not_kept = (gru_host.gru_forward(*given, resets(B, T), reset_after, save) for save in (True, False))
     assert torch.equal(kept[0], not_kept[0]) and not_kept[1].numel() == 0

@@ -18,7 +18,7 @@ def total(values):
     return s
 
 
-def test_the_name_says_of_what_sources_it_was_compiled(monkeypatch):
+def test_the_cache_name_depends_on_the_sources(monkeypatch):
     names = []
     for sources in ("first", "second"):
         monkeypatch.setattr(host, "_sources", lambda sources=sources: sources)
@@ -28,7 +28,7 @@ def test_the_name_says_of_what_sources_it_was_compiled(monkeypatch):
     assert names[0] != names[1] and all("total" in name for name in names)
 
 
-def test_a_change_of_any_file_that_numba_has_to_do_with_is_seen(monkeypatch, tmp_path):
+def test_a_change_in_any_numba_source_is_detected(monkeypatch, tmp_path):
     for folder in ("kernels", "engine"):
         (tmp_path / folder).mkdir()
     part, other = tmp_path / "engine" / "tile.py", tmp_path / "engine" / "text.py"
@@ -44,18 +44,18 @@ def test_a_change_of_any_file_that_numba_has_to_do_with_is_seen(monkeypatch, tmp
 
 
 @pytest.mark.parametrize("n_rows", [0, 1, 31, 32, 100, 1000])
-def test_shares_are_all_rows_in_their_order(threads, n_rows):
+def test_shares_cover_all_rows_in_order(threads, n_rows):
     shares = host.by_shares(lambda first, last: list(range(first, last)), n_rows)
     assert [row for share in shares for row in share] == list(range(n_rows))
     assert len(shares) == max(1, min(threads, n_rows // host.SHARE))
 
 
 @pytest.mark.parametrize("n_threads", [1, 2, 5])
-def test_as_many_threads_as_are_asked_for(n_threads):
+def test_uses_as_many_threads_as_requested(n_threads):
     assert len(host.by_shares(lambda first, last: None, 100, n_threads)) == n_threads
 
 
-def test_every_share_is_worked_on_once_where_no_thread_starts(monkeypatch):
+def test_every_share_runs_once_if_no_thread_can_start(monkeypatch):
     """Rows are moved in place: doing so twice would be wrong."""
 
     class Thread(threading.Thread):
@@ -72,7 +72,7 @@ def test_every_share_is_worked_on_once_where_no_thread_starts(monkeypatch):
 
 
 @pytest.mark.parametrize("error", [KeyError, KeyboardInterrupt])
-def test_what_a_share_raises_comes_when_all_have_ended(error):
+def test_errors_of_a_share_are_raised_after_all_shares_end(error):
     ended = []
 
     def work(first, last):
@@ -86,7 +86,7 @@ def test_what_a_share_raises_comes_when_all_have_ended(error):
     assert ended == [64]
 
 
-def test_shares_are_worked_on_while_the_interpreter_shuts_down():
+def test_shares_still_run_during_interpreter_shutdown():
     """By a thread that outlives the program, and at its exit."""
     program = """if True:
         import atexit, threading, time
@@ -111,7 +111,7 @@ def test_shares_are_worked_on_while_the_interpreter_shuts_down():
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["float32", "bfloat16"])
-def test_memory_is_nobodys_view(dtype):
+def test_new_memory_is_contiguous_and_not_a_view(dtype):
     made = host.empty(dtype, torch.device("cpu"), 3, 4)
     assert made.shape == (3, 4) and made.dtype == dtype and made.is_contiguous() and not made._is_view()
     assert made.untyped_storage().nbytes() == 12 * dtype.itemsize

@@ -86,7 +86,7 @@ def number(value):
 
 
 @LAYOUTS
-def test_programs_wait_for_what_the_barrier_model_waits_for(cell, layout, monkeypatch):
+def test_programs_wait_for_the_arrivals_of_the_barrier_model(cell, layout, monkeypatch):
     """Every wait is for all columns to have arrived as often as the waiting program, which the model proves safe."""
     kernels, seen = importlib.import_module(f"gatescope.kernels.{cell.name}_kernels"), []
     monkeypatch.setattr(kernels, "wait", lambda counter, arrivals: seen.append(number(arrivals)))
@@ -115,7 +115,7 @@ def test_programs_wait_for_what_the_barrier_model_waits_for(cell, layout, monkey
         assert arrived == waits == exchanges * (T - 1) - 1
 
 
-def test_delays_of_the_tests_on_a_gpu_are_in_what_is_launched(cell, monkeypatch):
+def test_injected_delays_are_part_of_the_launched_kernels(cell, monkeypatch):
     kernels, seen = importlib.import_module(f"gatescope.kernels.{cell.name}_kernels"), []
     monkeypatch.setattr(delayed_wait, "delayed_wait", lambda counter, arrivals: seen.append(number(arrivals)))
     delayed_wait.delay(monkeypatch, cell.name)

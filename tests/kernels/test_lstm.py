@@ -8,7 +8,7 @@ from gatescope.kernels.lstm import lstm_reference
 
 
 @pytest.mark.parametrize("bias", [True, False], ids=["bias", "no-bias"])
-def test_reference_is_torch_nn(bias, equal_but_for_rounding):
+def test_reference_equals_torch_nn(bias, equal_but_for_rounding):
     torch.manual_seed(0)
     b, t, i, h = 3, 19, 5, 7
     theirs = torch.nn.LSTM(i, h, bias=bias).double()
@@ -23,7 +23,7 @@ def test_reference_is_torch_nn(bias, equal_but_for_rounding):
         equal_but_for_rounding(f"gradient {k}", mine, other, t * b * (i + h))
 
 
-def test_reference_is_the_equations(equal_but_for_rounding):
+def test_reference_equals_the_equations(equal_but_for_rounding):
     rng = np.random.default_rng(0)
     b, t, i, h = 2, 9, 4, 5
     x, h0, c0 = rng.normal(size=(t, b, i)), rng.normal(size=(b, h)), rng.normal(size=(b, h))

@@ -19,7 +19,7 @@ def inputs(bias=True):
 @pytest.mark.parametrize("bias", [True, False], ids=["bias", "no-bias"])
 @pytest.mark.parametrize("reset", [False, True], ids=["whole", "reset"])
 @pytest.mark.parametrize("wanted", [(0,), (1,), (0, 2), (0, 1, 2)], ids=["y", "c", "y-gates", "all"])
-def test_states_and_gradients_are_those_of_the_equations(threads, bias, reset, wanted, resets):
+def test_states_and_gradients_equal_the_equations(threads, bias, reset, wanted, resets):
     given, reset = inputs(bias), resets(B, T) if reset else None
     expected = lstm_reference(*given, reset)
     found = lstm_host.lstm_forward(*given, reset, True)
@@ -48,13 +48,13 @@ def test_only_what_is_needed_is_returned():
         assert torch.equal(some[k], every[k])
 
 
-def test_gates_that_are_not_kept_change_nothing(resets):
+def test_discarding_gates_does_not_change_states(resets):
     given = inputs()
     kept, not_kept = (lstm_host.lstm_forward(*given, resets(B, T), save) for save in (True, False))
     assert torch.equal(kept[0], not_kept[0]) and torch.equal(kept[1], not_kept[1]) and not_kept[2].numel() == 0
 
 
-def test_inputs_may_lie_across():
+def test_inputs_may_be_transposed():
     given = inputs()
     across = [each.detach().transpose(0, -1).contiguous().transpose(0, -1) for each in given]
     found, expected = (lstm_host.lstm_forward(*each, None, True) for each in (across, given))

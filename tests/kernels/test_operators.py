@@ -38,7 +38,7 @@ def test_compiles_without_a_graph_break(cell, resets):
 
 
 @pytest.mark.parametrize("sizes", [(5, 7), (8, 16)], ids=["padded", "whole"])
-def test_gradients_have_the_strides_that_compiled_programs_expect(cell, sizes):
+def test_gradients_have_the_strides_compiled_programs_expect(cell, sizes):
     width, hidden = sizes
     # Few rows and steps, and enough for a compiled walk.
     for n_rows, n_steps in ((2, 5), (9, 40)):
@@ -50,7 +50,7 @@ def test_gradients_have_the_strides_that_compiled_programs_expect(cell, sizes):
             assert gradient.shape == tensor.shape and gradient.is_contiguous()
 
 
-def test_second_derivative_names_the_reference(cell):
+def test_second_derivative_error_recommends_the_reference(cell):
     tensors = cell.layer(2, 4, 3, 4)
 
     def first(**options):
@@ -64,14 +64,14 @@ def test_second_derivative_names_the_reference(cell):
     assert tensors[0].grad.isfinite().all()
 
 
-def test_gradient_without_saving_is_refused(gated):
+def test_backward_without_saved_tensors_is_refused(gated):
     tail = (False, "loop") if gated.name == "lstm" else (True, False, "loop")
     with pytest.raises(RuntimeError, match="expected save=True"):
         gated.operator(*gated.layer(2, 4, 3, 4), None, *tail)
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=["bfloat16", "float16"])
-def test_autocast_runs_in_its_dtype(cell, dtype):
+def test_autocast_runs_in_the_autocast_dtype(cell, dtype):
     tensors = cell.layer(2, 5, 3, 4, dtype=torch.float32)
     with torch.autocast("cpu", dtype=dtype):
         outputs = cell.function(*tensors, **cell.options)
@@ -129,7 +129,7 @@ BAD = {
 }
 
 
-def test_whole_numbers_are_refused(cell):
+def test_integers_are_refused(cell):
     with pytest.raises(ValueError, match="expected a float dtype on cpu, as x"):
         cell.function(*(x.long() for x in cell.layer(2, 5, 3, 4)), **cell.options)
 

@@ -10,7 +10,7 @@ LENGTHS = torch.tensor([3, 7, 1, 6])
 STEPS = torch.arange(T * B * 2).view(T, B, 2)
 
 
-def test_each_sequence_turns_within_its_length():
+def test_each_sequence_is_reversed_within_its_length():
     turned = Reversal(T, None, LENGTHS).flip(STEPS)
     for b, n in enumerate(LENGTHS.tolist()):
         assert torch.equal(turned[:n, b], STEPS[:n, b].flip(0))
@@ -19,7 +19,7 @@ def test_each_sequence_turns_within_its_length():
     assert torch.equal(Reversal(T, None, None).flip(STEPS), STEPS.flip(0))
 
 
-def test_a_turned_sequence_begins_anew_where_it_ended():
+def test_resets_of_a_reversed_sequence_mark_the_same_pieces():
     """Cutting a sequence at its resets and reversing it gives the reversed pieces, in reverse order."""
     reset = torch.rand(T, B, generator=torch.Generator().manual_seed(0)) < 0.4
     for lengths in (None, LENGTHS):
@@ -31,7 +31,7 @@ def test_a_turned_sequence_begins_anew_where_it_ended():
             assert turned[n:, b].all()
 
 
-def test_padding_is_cleared_and_resets_stay():
+def test_padding_is_cleared_and_resets_are_kept():
     reset = torch.rand(T, B, generator=torch.Generator().manual_seed(0)) < 0.4
     alone, both = cleared_padding(T, None, LENGTHS), cleared_padding(T, reset, LENGTHS)
     for b, n in enumerate(LENGTHS.tolist()):
@@ -41,7 +41,7 @@ def test_padding_is_cleared_and_resets_stay():
         assert both[n:, b].all()
 
 
-def test_last():
+def test_last_takes_the_last_step_of_each_sequence():
     assert torch.equal(last(STEPS, None), STEPS[-1])
     assert torch.equal(last(STEPS, LENGTHS), torch.stack([STEPS[n - 1, b] for b, n in enumerate(LENGTHS.tolist())]))
 
@@ -58,7 +58,7 @@ def test_stacked_clears_padding():
     assert not gates[:, 3:, 0].any()
 
 
-def test_pack_is_torch():
+def test_pack_equals_torch():
     for lengths, enforce_sorted in ((LENGTHS, False), (LENGTHS.sort(descending=True).values, True)):
         packed = pack_padded_sequence(STEPS, lengths, enforce_sorted=enforce_sorted)
         assert torch.equal(pack(STEPS, packed), packed.data)

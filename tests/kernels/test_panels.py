@@ -17,7 +17,7 @@ def whole(*shape, dtype):
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("width", WIDTHS)
-def test_products_are_added_to_what_is_there(dtype, width):
+def test_products_are_added_to_the_output(dtype, width):
     a, b = whole(41, K, dtype=dtype), whole(K, width, dtype=dtype)
     out = np.ones((40, padded_width(width, b.itemsize)), dtype)
     add_product(a.reshape(-1)[K:], K, 37, K, packed(b), out)
@@ -26,7 +26,7 @@ def test_products_are_added_to_what_is_there(dtype, width):
     assert (out[:37, width:] == 1).all() and (out[37:] == 1).all()
 
 
-def test_the_left_side_may_lie_across():
+def test_the_left_matrix_may_be_transposed():
     a, b = whole(K, 11, dtype=np.float32), whole(K, 70, dtype=np.float32)
     out = np.zeros((11, 72), np.float32)
     add_product_across(a.reshape(-1), 11, 11, K, packed(b), out)
@@ -35,7 +35,7 @@ def test_the_left_side_may_lie_across():
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("width", WIDTHS)
-def test_rows_packed_in_parts_are_the_packed_matrix(dtype, width):
+def test_packing_rows_in_parts_equals_packing_the_matrix(dtype, width):
     matrix = whole(9, width, dtype=dtype)
     out = np.zeros_like(packed(matrix))
     for first, n in ((4, 5), (0, 4)):

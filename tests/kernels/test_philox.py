@@ -19,12 +19,12 @@ KNOWN = [
 
 
 @pytest.mark.parametrize(("counter", "key", "expected"), KNOWN)
-def test_philox_gives_the_authors_answers(counter, key, expected):
+def test_philox_matches_the_published_test_vectors(counter, key, expected):
     words = philox(key, tuple(torch.tensor([word]) for word in counter))
     assert [int(word) for word in words] == list(expected)
 
 
-def test_uniform_depends_on_seed_sequence_and_step_alone():
+def test_uniform_depends_only_on_seed_sequence_and_step():
     sequences, steps = torch.arange(40), torch.arange(30)
     whole = uniform(7, sequences, steps)
     assert whole.shape == (30, 40)

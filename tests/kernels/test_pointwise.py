@@ -57,7 +57,7 @@ def test_near_float64(dtype, device):
 
 @DEVICES
 @DTYPES
-def test_ends(dtype, device):
+def test_zero_infinities_and_nan_are_exact(dtype, device):
     """Zero stays exactly zero, infinities give the limits, and NaN gives NaN."""
     x = torch.tensor([0.0, -0.0, 1e4, -1e4, 3e38, -3e38, torch.inf, -torch.inf, torch.nan])
     found = [each[: len(x)] for each in activations(x, dtype, device)]

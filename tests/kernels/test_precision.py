@@ -43,20 +43,20 @@ def test_the_switch_of_recurrent_layers_decides(allowed, of_products):
 
 
 @pytest.mark.parametrize("precision", ["tf32", "ieee"])
-def test_the_newer_switch_is_the_same(precision):
+def test_the_newer_switch_has_the_same_effect(precision):
     torch.backends.cudnn.rnn.fp32_precision = precision
     assert recurrent_precision() == precision
 
 
 @pytest.mark.parametrize("x", [torch.zeros(1), SimpleNamespace(is_cuda=True, dtype=torch.bfloat16)])
-def test_other_products_stay_as_they_are(x):
+def test_other_products_keep_their_precision(x):
     torch.backends.cuda.matmul.fp32_precision = "ieee"
     with float32_products_as_cudnn(x):
         assert torch.backends.cuda.matmul.fp32_precision == "ieee"
 
 
 @pytest.mark.parametrize("precision", ["tf32", "ieee"])
-def test_products_are_as_asked_for_until_the_end(precision):
+def test_products_have_the_requested_precision_inside_the_block_only(precision):
     torch.backends.cuda.matmul.fp32_precision = "ieee"
     with pytest.raises(KeyError), float32_products(precision):
         assert torch.backends.cuda.matmul.fp32_precision == precision
@@ -66,7 +66,7 @@ def test_products_are_as_asked_for_until_the_end(precision):
 
 @pytest.mark.cuda
 @pytest.mark.parametrize("layers", [1, 2])
-def test_errors_are_those_of_the_switch(cell, layers):
+def test_errors_match_the_precision_of_the_switch(cell, layers):
     """TF32 keeps 10 bits of a factor's fraction, float32 23."""
     torch.manual_seed(0)
     module = cell.module(64, 128, layers, device="cuda", **cell.options)
@@ -84,12 +84,12 @@ def test_errors_are_those_of_the_switch(cell, layers):
     assert errors[1] < 2e-5 < errors[0] < 2e-2
 
 
-def test_a_layer_within_the_switch_does_not_wait_for_itself():
+def test_a_layer_inside_the_switch_does_not_deadlock():
     with float32_products("ieee"), float32_products_as_cudnn(ON_A_GPU):
         assert torch.backends.cuda.matmul.fp32_precision == "tf32"
 
 
-def test_layers_multiply_float32_proper_until_the_end():
+def test_layers_multiply_in_full_float32_inside_the_block():
     before = torch.backends.cudnn.rnn.fp32_precision
     with pytest.raises(KeyError), recurrent_float32():
         assert recurrent_precision() == "ieee"

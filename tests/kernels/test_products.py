@@ -78,7 +78,7 @@ def test_bfloat16_within_rule(cell, shape, native, within_rule, resets):
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32], ids=["bfloat16", "float32"])
-def test_products_alone_are_bfloat16(cell, dtype, native, seen, resets, monkeypatch):
+def test_only_products_are_bfloat16(cell, dtype, native, seen, resets, monkeypatch):
     # In float32, too, these count as few rows, whose products are operators.
     monkeypatch.setattr(products, "FEW_ROWS", 1000)
     cell.results(cell.function, cell.layer(3, 20, 6, 10, dtype=dtype), reset=resets(3, 20))
@@ -87,7 +87,7 @@ def test_products_alone_are_bfloat16(cell, dtype, native, seen, resets, monkeypa
     assert len(seen.activated) >= 20 and set(seen.activated) == {torch.float32}
 
 
-def test_float32_products_elsewhere(cell, seen, monkeypatch):
+def test_products_are_float32_without_bfloat16_hardware(cell, seen, monkeypatch):
     monkeypatch.setattr(products, "multiplies_bfloat16", lambda: False)
     cell.results(cell.function, cell.layer(3, 5, 6, 10, dtype=torch.bfloat16))
     assert set(seen.multiplied) == {torch.float32}
@@ -136,7 +136,7 @@ def test_blocks_are_summed_in_float32(native):
     assert gradients.x.dtype == torch.bfloat16 and gradients.x.eq(1).all()
 
 
-def test_a_torch_without_onednn_is_asked_nothing(cell, monkeypatch):
+def test_onednn_is_not_called_if_torch_lacks_it(cell, monkeypatch):
     module, x = cell.module(5, 6, dtype=torch.bfloat16, **cell.options), torch.randn(4, 3, 5).bfloat16()
     expected = module(x)[0]
     monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: False)
@@ -145,7 +145,7 @@ def test_a_torch_without_onednn_is_asked_nothing(cell, monkeypatch):
     torch.testing.assert_close(module(x)[0], expected, rtol=2**-6, atol=2**-6)
 
 
-def test_what_the_processor_can_do_is_a_constant_to_the_compiler():
+def test_processor_support_is_a_constant_under_torch_compile():
     """The compiler cannot trace the check."""
     answer = products.onednn_multiplies_bfloat16
     assert torch.compile(lambda x: x + answer(), fullgraph=True, backend="aot_eager")(torch.zeros(1)) == answer()

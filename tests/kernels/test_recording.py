@@ -8,7 +8,7 @@ import torch
 from gatescope.kernels.recording import as_recorded, recording
 
 
-def test_warming_up_runs_what_a_graph_will(monkeypatch):
+def test_warm_up_runs_as_in_a_recorded_graph(monkeypatch):
     on_gpu, on_cpu = SimpleNamespace(is_cuda=True), SimpleNamespace(is_cuda=False)
     for capturing in (False, True):
         monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda capturing=capturing: capturing)

@@ -18,7 +18,7 @@ add = compiled(_add)
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("across", [False, True], ids=["rows", "columns"])
-def test_panels_are_added_to_what_is_there_and_nothing_else_is_touched(dtype, across):
+def test_panels_are_added_to_the_output_and_touch_nothing_else(dtype, across):
     generator = np.random.default_rng(0)
     part, widest, depth = (n // np.dtype(dtype).itemsize for n in (PART_BYTES, 4 * VECTOR_BYTES, 10 * 8))
     # Integers, whose sums are exact in any order.

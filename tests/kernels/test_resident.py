@@ -23,7 +23,7 @@ def keep(x_ptr, out_ptr, N: tl.constexpr, K: tl.constexpr):
 
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-def test_every_number(dtype, device):
+def test_every_16_bit_value_is_kept_exactly(dtype, device):
     bits = torch.arange(1 << 16).to(torch.int16).view(512, 128).to(device)
     # Values that are no number in float16 would spread through their row. Minus zero may become zero.
     bits[(bits & 0x7C00) == 0x7C00] = 0

@@ -9,7 +9,7 @@ from gatescope.kernels.rnn import RNN, rnn, rnn_reference
 
 @pytest.mark.parametrize("bias", [True, False], ids=["bias", "no-bias"])
 @pytest.mark.parametrize("nonlinearity", ["tanh", "relu"])
-def test_reference_is_torch_nn(nonlinearity, bias, equal_but_for_rounding):
+def test_reference_equals_torch_nn(nonlinearity, bias, equal_but_for_rounding):
     torch.manual_seed(0)
     b, t, i, h = 3, 19, 5, 7
     theirs = torch.nn.RNN(i, h, nonlinearity=nonlinearity, bias=bias).double()
@@ -23,7 +23,7 @@ def test_reference_is_torch_nn(nonlinearity, bias, equal_but_for_rounding):
         equal_but_for_rounding(f"gradient {k}", mine, other, t * b * (i + h))
 
 
-def test_reference_is_the_equation(equal_but_for_rounding):
+def test_reference_equals_the_equation(equal_but_for_rounding):
     rng = np.random.default_rng(0)
     b, t, i, h = 2, 9, 4, 5
     x, h0 = rng.normal(size=(t, b, i)), rng.normal(size=(b, h))

@@ -9,7 +9,7 @@ from gatescope.kernels.rounding_host import round_steps, rounds
 pytestmark = pytest.mark.skipif(not HALVES, reason="the processor has no such instruction")
 
 
-def test_every_float16_what_lies_between_and_beyond_them():
+def test_every_float16_and_the_values_around_it_round_correctly():
     halves = torch.arange(-(2**15), 2**15).to(torch.int16).view(torch.float16)
     values = halves[halves.isfinite()].float().sort().values
     between = (values[1:].double() + values[:-1].double()) / 2
@@ -21,7 +21,7 @@ def test_every_float16_what_lies_between_and_beyond_them():
 
 
 @pytest.mark.parametrize("value", [65520.0, -65520.0, float("inf"), -float("inf"), float("nan")])
-def test_what_is_not_finite_is_seen(value):
+def test_nonfinite_values_are_detected(value):
     kept, out = torch.ones(3, 4, 5), torch.empty(4, 3, 5, dtype=torch.float16)
     assert round_steps(kept, out)
     kept[2, 3, 4] = value
@@ -29,7 +29,7 @@ def test_what_is_not_finite_is_seen(value):
     torch.testing.assert_close(out, kept.transpose(0, 1).half(), rtol=0, atol=0, equal_nan=True)
 
 
-def test_part_of_what_is_kept_goes_to_a_part_of_memory():
+def test_a_slice_is_rounded_into_a_slice_of_the_output():
     kept, memory = torch.randn(6, 7, 20), torch.full((9, 10, 8), -1.0, dtype=torch.float16)
     kept[:, 5:] = kept[4:] = kept[..., :3] = float("nan")  # none of it is read
     out = memory[2:7, 3:7, :]
@@ -39,6 +39,6 @@ def test_part_of_what_is_kept_goes_to_a_part_of_memory():
     assert (memory == -1).all()
 
 
-def test_other_dtypes_are_not_taken():
+def test_only_float32_to_float16_is_supported():
     assert rounds(torch.float32, torch.float16)
     assert not any(rounds(*pair) for pair in ((torch.float64, torch.float16), (torch.float32, torch.bfloat16)))

@@ -72,7 +72,7 @@ def test_gru_with_the_reset_gate_before_the_product():
         torch.testing.assert_close(recurrence.gates[0], torch.cat([r, z, n], dim=1), rtol=1e-12, atol=1e-13)
 
 
-def test_lstm_gates_are_those_of_the_equations():
+def test_lstm_gates_equal_the_equations():
     torch.manual_seed(0)
     V, H = 5, 6
     weights = tuple(torch.randn(*shape, dtype=torch.float64) for shape in [(24, V), (24, H), (24,), (24,)])
@@ -103,7 +103,7 @@ def test_a_row_does_not_depend_on_its_neighbours(cell):
     assert torch.equal(run(Recurrence(cell, layers), others)[:, 17], whole[:, 17])
 
 
-def test_clear_touches_only_its_rows():
+def test_clear_changes_only_the_given_rows():
     layers = weights_of(torch_layers("lstm", 9, 8, 2, torch.float32))
     recurrence = Recurrence("lstm", layers)
     recurrence.step(torch.randint(9, (TILE,)))
@@ -119,7 +119,7 @@ def test_clear_touches_only_its_rows():
 
 @pytest.mark.parametrize("cell", ["lstm", "gru", "rnn"])
 @pytest.mark.parametrize(("top_k", "top_p"), [(0, 1.0), (4, 0.8)])
-def test_what_is_drawn_is_what_the_rule_draws_from_torch_in_float64(cell, top_k, top_p):
+def test_drawn_characters_equal_the_rule_applied_to_torch_in_float64(cell, top_k, top_p):
     V, H, L, start, n_steps = 9, 11, 2, 5, 6
     oracle = torch_layers(cell, V, H, L, torch.float64)
     output = torch.nn.Linear(H, V).double().requires_grad_(False)
@@ -141,7 +141,7 @@ def test_what_is_drawn_is_what_the_rule_draws_from_torch_in_float64(cell, top_k,
 
 
 @pytest.mark.parametrize("cell", ["lstm", "gru", "rnn"])
-def test_none_is_drawn_where_logits_are_not_finite(cell):
+def test_nonfinite_logits_draw_no_character(cell):
     output = torch.zeros(9, 8), torch.zeros(9)
     output[1][4] = float("nan")
     layers = weights_of(torch_layers(cell, 9, 8, 2, torch.float32))

@@ -72,7 +72,7 @@ def test_choices_follow_the_softmax():
 
 @pytest.mark.parametrize("spread", [1.0, 6.0])
 @pytest.mark.parametrize(("top_k", "top_p"), [(0, 1.0), (3, 1.0), (1, 1.0), (0, 0.7), (5, 0.53), (0, 1e-9)])
-def test_choices_are_those_of_the_cpu_but_for_rounding(top_k, top_p, spread):
+def test_choices_equal_the_cpu_up_to_rounding(top_k, top_p, spread):
     generator = torch.Generator().manual_seed(1)
     logits = spread * torch.randn(ROWS, 23, generator=generator)
     logits[: ROWS // 2] = logits[: ROWS // 2].round()  # with many equals among them
@@ -90,12 +90,12 @@ def test_choices_are_those_of_the_cpu_but_for_rounding(top_k, top_p, spread):
     assert torch.equal(drawn[clear], expected[clear])
 
 
-def test_a_number_on_a_border_takes_the_later_character():
+def test_a_number_on_a_boundary_takes_the_later_character():
     u = torch.tensor([1e-12, 0.25 - 1e-12, 0.25, 0.5, 1 - 1e-12, 0.75, 0.75 - 1e-12, 0.1], dtype=torch.float64)
     assert drawn_in_kernel(torch.zeros(8, 4), u, 1.0, rows=8).tolist() == [0, 0, 1, 2, 3, 3, 2, 0]
 
 
-def test_a_choice_never_falls_on_what_was_cut():
+def test_truncated_characters_are_never_chosen():
     logits = torch.zeros(16, 8)
     logits[:, 5:] = -30.0
     u = torch.full((16,), 1 - 2.0**-33, dtype=torch.float64)
@@ -107,7 +107,7 @@ def test_a_choice_never_falls_on_what_was_cut():
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
-def test_no_character_is_drawn_from_what_is_not_finite(value):
+def test_nonfinite_logits_draw_no_character(value):
     logits = torch.zeros(16, 8)
     logits[3, 2] = logits[7, 0] = value
     u = torch.full((16,), 0.99, dtype=torch.float64)
@@ -118,7 +118,7 @@ def test_no_character_is_drawn_from_what_is_not_finite(value):
     assert torch.equal(choose(logits, u, 1.0) == 8, wrong)
 
 
-def test_the_least_temperature_leaves_the_most_probable():
+def test_the_lowest_temperature_picks_the_most_probable():
     logits = torch.randn(64, 23, generator=torch.Generator().manual_seed(3))
     u = torch.rand(64, generator=torch.Generator().manual_seed(4), dtype=torch.float64)
     assert torch.equal(drawn_in_kernel(logits, u, LEAST_TEMPERATURE, rows=64), logits.argmax(dim=1))
@@ -126,7 +126,7 @@ def test_the_least_temperature_leaves_the_most_probable():
 
 
 @pytest.mark.parametrize("seed", [0, 7, 2**32 + 5, 2**63 + 11])
-def test_numbers_are_those_of_philox(seed):
+def test_numbers_equal_philox(seed):
     sequences = torch.tensor([0, 1, 2**31, 2**32 + 3, 2**40 + 2**33, 99, 5, 2**32 - 1])
     out, signed = torch.zeros(8, dtype=torch.float64), seed - (seed >> 63 << 64)
     for step in (0, 3, 2**31 - 1):
@@ -134,7 +134,7 @@ def test_numbers_are_those_of_philox(seed):
         assert torch.equal(out, uniform(seed, sequences, torch.tensor([step]))[0])
 
 
-def test_scores_are_nats_of_the_softmax():
+def test_scores_are_log_probabilities_of_the_softmax_in_nats():
     generator = torch.Generator().manual_seed(2)
     logits = 8 * torch.randn(64, 23, generator=generator)
     token = torch.randint(23, (64,), generator=generator, dtype=torch.int32)

@@ -99,7 +99,7 @@ def test_within_rule(cell, form, L, within_rule):
 
 
 @pytest.mark.parametrize("form", ["program", "resident"])
-def test_the_text_is_that_of_the_cpu(cell, form):
+def test_the_sampled_text_equals_the_cpu(cell, form):
     """One seed, one text: none of this seed's numbers lies within rounding of a border."""
     layers, vectors, output = model = converted(random_model(cell.name, V, H, 2, width=4), torch.float32)
     tokens, _, _, fused = sample(cell.name, model, FORMS[form], 5, 3, draw=Draw(3, 0, 1.3, 4, 0.9), **cell.options)
@@ -114,7 +114,7 @@ def test_the_text_is_that_of_the_cpu(cell, form):
 
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("cell_name", ["lstm", pytest.param("gru", marks=pytest.mark.slow)])
-def test_neither_block_length_nor_neighbours_change_a_bit(cell_name, form):
+def test_results_are_bit_identical_for_any_block_length_and_neighbours(cell_name, form):
     # Two layers, since the second layer's states come from another place when a block begins.
     model = random_model(cell_name, V, H, 1 if form == "columns" else 2)
     tokens, states, score, fused = sample(cell_name, model, FORMS[form], 18, 3)
@@ -129,7 +129,7 @@ def test_neither_block_length_nor_neighbours_change_a_bit(cell_name, form):
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_reading_with_late_beginnings_and_early_ends(cell, form):
+def test_reads_sequences_that_start_late_or_end_early(cell, form):
     model = random_model(cell.name, V, H, 2)
     layers, vectors, output = converted(model, torch.float32)
     tokens = torch.randint(V, (4, 4), generator=torch.Generator().manual_seed(1))
@@ -153,7 +153,7 @@ def test_reading_with_late_beginnings_and_early_ends(cell, form):
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_only_what_is_wanted_is_kept_and_nothing_else_changes(form):
+def test_only_requested_states_are_kept_and_results_do_not_change(form):
     model = random_model("lstm", V, H, 2)
     layers, vectors, output = converted(model, torch.float32)
     tokens, states, _, _ = sample("lstm", model, FORMS[form], 3, 2)
@@ -186,7 +186,7 @@ def test_captures_are_rounded_once(form):
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_what_is_kept_is_what_the_next_step_reads(cell, form):
+def test_kept_states_equal_those_the_next_step_reads(cell, form):
     model = converted(random_model(cell.name, V, H, 2), torch.float16)
     _, states, _, fused = sample(cell.name, model, FORMS[form], 3, 2, dtype=torch.float16, **cell.options)
     for layer in range(2):
@@ -205,7 +205,7 @@ def test_nan_draws_no_character_and_is_marked(form):
     assert (tokens[:, 0] >= 0).all() and (tokens[:, 1] == -1).all() and (tokens < V).all()
 
 
-def test_more_sequences_than_it_can_count_are_refused():
+def test_too_many_sequences_are_refused():
     layers, vectors, output = converted(random_model("gru", V, H, 1), torch.float32)
     with pytest.raises(ValueError, match="n_rows: expected at most 67108848 sequences side by side, got 1073741824"):
         FusedRecurrence("gru", layers, vectors, output, 2**30, layout=PROGRAM)

@@ -97,7 +97,7 @@ def test_within_rule(cell, shape, dtype, within_rule):
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
-def test_neither_neighbours_nor_blocks_nor_repetition_change_a_bit(cell, shape):
+def test_results_are_bit_identical_for_any_neighbours_blocks_and_repetitions(cell, shape):
     n_rows, n_steps, hidden, layers = shape
     model = random_model(cell.name, V, hidden, layers)
     whole = sampled(cell.name, model, n_rows, n_steps, torch.bfloat16, **cell.options)
@@ -110,7 +110,7 @@ def test_neither_neighbours_nor_blocks_nor_repetition_change_a_bit(cell, shape):
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
 @pytest.mark.parametrize("shape", MANY, ids=str)
-def test_tiles_of_another_height_give_the_same_bits(shape, dtype):
+def test_tile_height_does_not_change_a_bit(shape, dtype):
     n_rows, n_steps, hidden, layers = shape
     model = random_model("lstm", V, hidden, layers)
     of_model = ModelShape("lstm", hidden, layers, V, 2)

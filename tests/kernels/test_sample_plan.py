@@ -12,7 +12,7 @@ from gatescope.kernels.gpu import A100, H200, Device
 from gatescope.kernels.sample_plan import STEPS, ModelShape, fitted, plan, streaming
 
 
-def test_gpus_before_compute_capability_8_go_step_by_step():
+def test_gpus_before_compute_capability_8_run_step_by_step():
     model = ModelShape("lstm", 128, 2, 96, 2)
     assert plan(model, A100) != STEPS and plan(model, replace(A100, tensor_cores=False)) == STEPS
 
@@ -50,7 +50,7 @@ def test_streamed_weights_cover_the_model_and_fit_the_device(device, cell_name):
 
 
 @pytest.mark.parametrize("cell_name", ["lstm", "gru", "rnn"])
-def test_few_sequences_have_narrow_columns_and_many_have_tall_tiles(cell_name):
+def test_few_sequences_get_narrow_columns_and_many_get_tall_tiles(cell_name):
     for reset_after in (True, False):
         model = ModelShape(cell_name, 512, 3, 96, 2, reset_after)
         wide = plan(model, H200)
@@ -68,7 +68,7 @@ def test_few_sequences_have_narrow_columns_and_many_have_tall_tiles(cell_name):
 
 
 @pytest.mark.parametrize("cell_name", ["lstm", "gru", "rnn"])
-def test_weights_that_stay_find_room(cell_name):
+def test_resident_weights_fit_the_device(cell_name):
     gates = {"lstm": 4, "gru": 3, "rnn": 1}[cell_name]
     for hidden in (1, 16, 21, 64, 100, 128, 129):
         for layers in range(1, 9):

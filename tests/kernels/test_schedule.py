@@ -27,7 +27,7 @@ def test_three_layers_of_512_on_an_h200(cell):
         assert found.rows >= 128 and found.groups * found.columns <= 44
 
 
-def test_what_a_graph_launches_step_by_step_runs_side_by_side():
+def test_recorded_step_by_step_layers_run_side_by_side():
     shape = (200, 128, 1024)
     for cell in ("lstm", "gru"):
         assert cell_plan(cell, True, 128, 1024, torch.float16, H200, recorded=True) == STEPS
@@ -41,7 +41,7 @@ def test_what_a_graph_launches_step_by_step_runs_side_by_side():
     assert cell_plan("lstm", True, 128, 512, torch.float16, H200, recorded=True) != STEPS
 
 
-def test_what_does_not_run_side_by_side():
+def test_unsuitable_stacks_do_not_run_side_by_side():
     for recorded in (False, True):
         assert not side_by_side("lstm", 1, False, MAIN, torch.bfloat16, H200, recorded=recorded)
         assert not side_by_side("lstm", 3, False, (40, 128, 512), torch.bfloat16, H200, recorded=recorded)
@@ -53,14 +53,14 @@ def test_what_does_not_run_side_by_side():
     assert not side_by_side("lstm", 200, False, MAIN, torch.bfloat16, Device(132, 227 * 1024, True))
 
 
-def test_without_a_graph_the_host_has_to_keep_up():
+def test_without_a_graph_host_launch_time_limits_running_side_by_side():
     """Three layers of 512 units take 1.7 ms on an H200, and the launches of their 24 chunks twice as long."""
     assert not side_by_side("lstm", 3, False, MAIN, torch.float16, H200)
     assert not side_by_side("lstm", 3, False, MAIN, torch.float16, replace(H200, name="NVIDIA H200"))
     assert side_by_side("lstm", 2, True, (200, 256, 512), torch.float16, H200)
 
 
-def test_a_measurement_goes_before_the_estimate(tmp_path, monkeypatch):
+def test_a_measurement_overrides_the_estimate(tmp_path, monkeypatch):
     row = row_name("lstm", 3, False, 128, 512, torch.bfloat16)
     path = tmp_path / "measured.json"
     slower, faster = {"T": 200, "wavefront": 2, "layers": 1}, {"T": 200, "wavefront": 1, "layers": 2}
@@ -79,7 +79,7 @@ def test_a_measurement_goes_before_the_estimate(tmp_path, monkeypatch):
         schedule._measured.cache_clear()
 
 
-def test_times_go_in_proportion_to_the_steps():
+def test_times_are_proportional_to_the_number_of_steps():
     """Side by side, two layers behind the first have 25 steps more each: 1,729 us of 250 stages, 1,852 of 200 steps."""
     known = replace(H200, name="NVIDIA H200")
     for n_steps in range(50, 400, 10):
@@ -88,7 +88,7 @@ def test_times_go_in_proportion_to_the_steps():
         assert found == expected, n_steps
 
 
-def test_layers_run_step_by_step_side_by_side_where_that_was_measured(tmp_path, monkeypatch):
+def test_layers_run_step_by_step_side_by_side_if_measured_fastest(tmp_path, monkeypatch):
     path = tmp_path / "measured.json"
     times = {"T": 200, "wavefront": 3, "layers": 2, "steps": 1}
     path.write_text(json.dumps({"a GPU": {row_name("gru", 2, False, 128, 1024, torch.float16): times}}))
@@ -129,7 +129,7 @@ def test_benchmark_rows_become_measurements():
     assert more[row_name("lstm", 3, False, 128, 512, torch.bfloat16)]["steps"] == 5e5
 
 
-def test_what_is_installed_was_measured():
+def test_the_installed_table_equals_the_measurements():
     from choose import RESULTS, measured
 
     files = [json.loads(path.read_text()) for path in RESULTS.glob("*.json")]
@@ -137,7 +137,7 @@ def test_what_is_installed_was_measured():
     assert json.loads(schedule.MEASURED.read_text()) == {name: rows for name, rows in found.items() if rows}
 
 
-def test_the_estimate_costs_at_most_a_tenth_on_the_device_that_it_was_fitted_to():
+def test_the_estimate_costs_at_most_a_tenth_on_its_own_device():
     from choose import RESULTS, spent
 
     pairs = 0
@@ -157,7 +157,7 @@ def test_the_dtype_of_the_input_decides(monkeypatch):
     assert waves("lstm", 3, torch.empty(200, 128, 64, dtype=torch.bfloat16), 512, False)
 
 
-def test_a_step_takes_longer_with_more_rows_and_more_launches():
+def test_step_time_grows_with_rows_and_launches():
     third = H200.shared_by(3)
     full, share = (cell_plan("lstm", True, 128, 512, torch.bfloat16, d) for d in (H200, third))
     assert microseconds(full, 128, 4, 2, True, H200) < microseconds(share, 128, 4, 2, True, third)
@@ -166,7 +166,7 @@ def test_a_step_takes_longer_with_more_rows_and_more_launches():
 
 @pytest.mark.parametrize("cell", ["lstm", "gru", "rnn"])
 @pytest.mark.parametrize("backward", [False, True])
-def test_narrow_layers_with_more_programs_than_their_share_take_turns(cell, backward):
+def test_narrow_layers_with_too_many_programs_take_turns(cell, backward):
     """Up to 528 rows of 128 units, two layers have a multiprocessor for every program; above that, one would wait."""
     for n_rows, beside in ((128, True), (528, True), (536, False), (1056, False), (1064, True)):
         shape = (200, n_rows, 128)
@@ -181,7 +181,7 @@ def test_narrow_layers_with_more_programs_than_their_share_take_turns(cell, back
 @pytest.mark.parametrize("device", [A100, H200], ids=["a100", "h200"])
 @pytest.mark.parametrize("backward", [False, True])
 @pytest.mark.parametrize("cell", ["lstm", "gru", "rnn"])
-def test_float32_stays_on_chip_where_tf32_is_allowed(cell, device, backward, monkeypatch):
+def test_float32_runs_on_chip_only_if_tf32_is_allowed(cell, device, backward, monkeypatch):
     for allowed in (True, False):
         monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", allowed)
         found = cell_plan(cell, backward, 128, 256, torch.float32, device)
@@ -192,13 +192,13 @@ def test_float32_stays_on_chip_where_tf32_is_allowed(cell, device, backward, mon
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
 @pytest.mark.parametrize("cell", ["lstm", "gru", "rnn"])
-def test_gpus_before_compute_capability_8_go_step_by_step(cell, dtype, monkeypatch):
+def test_gpus_before_compute_capability_8_run_step_by_step(cell, dtype, monkeypatch):
     monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
     assert cell_plan(cell, False, 128, 128, dtype, A100) != STEPS
     assert cell_plan(cell, False, 128, 128, dtype, replace(A100, tensor_cores=False)) == STEPS
 
 
-def test_float32_has_times_of_its_own(tmp_path, monkeypatch):
+def test_float32_has_its_own_measured_times(tmp_path, monkeypatch):
     """Side by side it reads twice the bytes of 16 bits, and a measurement in 16 bits does not apply to it."""
     assert side_by_side("lstm", 3, False, MAIN, torch.float16, H200, recorded=True)
     assert not side_by_side("lstm", 3, False, MAIN, torch.float32, H200, recorded=True)
@@ -215,7 +215,7 @@ def test_float32_has_times_of_its_own(tmp_path, monkeypatch):
         schedule._measured.cache_clear()
 
 
-def test_describe_says_what_would_run(monkeypatch):
+def test_describe_names_the_plan_of_each_direction(monkeypatch):
     told = describe("lstm", 128, 512, torch.bfloat16, H200).splitlines()
     assert told[0] == "forward: persistent, 8 groups of 16 rows x 16 columns of 32 units, 1 launch for 128 rows"
     assert told[1].startswith("backward: persistent")
@@ -227,7 +227,7 @@ def test_describe_says_what_would_run(monkeypatch):
         assert told.count("a product and a pointwise kernel for each step") == (0 if allowed else 2)
 
 
-def test_describe_says_what_a_stack_does():
+def test_describe_names_the_schedule_of_a_stack():
     forward, backward = describe("lstm", 128, 512, torch.bfloat16, H200, layers=3, recorded=True).splitlines()
     assert "2 groups of 64 rows" in forward and forward.endswith("; 3 layers side by side")
     assert "8 groups of 16 rows" in backward and backward.endswith("; 3 layers one after another")
@@ -239,7 +239,7 @@ def test_describe_says_what_a_stack_does():
 
 
 @pytest.mark.cuda
-def test_describe_takes_the_current_gpu():
+def test_describe_defaults_to_the_current_gpu():
     here = torch.cuda.get_device_properties(0).multi_processor_count
     assert current_device().multiprocessors == here
     assert describe("lstm", 128, 512, torch.bfloat16) == describe("lstm", 128, 512, torch.bfloat16, current_device())
@@ -249,7 +249,7 @@ def test_describe_takes_the_current_gpu():
     ("name", "given"),
     [("n_rows", 0), ("hidden", 512.0), ("layers", 0), ("n_steps", -1), ("dtype", "float16"), ("device", "cuda")],
 )
-def test_what_describes_no_layer_is_named(name, given):
+def test_bad_arguments_of_describe_are_named(name, given):
     wanted = {"n_rows": 128, "hidden": 512, "dtype": torch.float16, "device": H200}
     with pytest.raises(ValueError, match=f"describe: {name}: expected .*, got {given!r}"):
         describe("lstm", **(wanted | {name: given}))

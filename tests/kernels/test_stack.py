@@ -33,7 +33,7 @@ def test_same_as_torch_nn(peered, form, backend, equal_but_for_rounding):
 
 
 @pytest.mark.parametrize("backend", [None, "loop", "reference"])
-def test_a_dropout_of_one_leaves_the_layer_above_its_bias_alone_as_in_torch_nn(peered, backend, equal_but_for_rounding):
+def test_dropout_of_one_leaves_upper_layers_only_their_bias(peered, backend, equal_but_for_rounding):
     mine, theirs = pair(peered, backend, num_layers=2, dropout=1.0)
     x, *states = inputs(peered, mine)
     assert mine.training and theirs.training
@@ -41,7 +41,7 @@ def test_a_dropout_of_one_leaves_the_layer_above_its_bias_alone_as_in_torch_nn(p
         equal_but_for_rounding("output", a, b, TERMS)
 
 
-def test_states_default_to_zero_and_one_sequence_needs_no_batch(peered, form, equal_but_for_rounding):
+def test_states_default_to_zero_and_unbatched_input_works(peered, form, equal_but_for_rounding):
     mine, theirs = pair(peered, **form)
     x, *states = inputs(peered, mine)
     one = x.select(0 if mine.batch_first else 1, 1)
@@ -59,7 +59,7 @@ def test_empty_batch(peered, form):
     assert x.grad.shape == x.shape
 
 
-def test_state_dict_moves_both_ways(peered, form):
+def test_state_dict_loads_to_and_from_torch_nn(peered, form):
     mine, theirs = pair(peered, **form)
     assert list(mine.state_dict()) == list(theirs.state_dict())
     theirs.load_state_dict(mine.state_dict())
@@ -106,7 +106,7 @@ def test_padding_cannot_overflow_into_gradients(bidirectional):
     assert all(p.grad.isfinite().all() and p.grad.any() for p in module.parameters())
 
 
-def test_dropout_acts_between_layers_and_rests_in_eval(cell):
+def test_dropout_acts_between_layers_and_only_in_training(cell):
     module = cell.module(I, H, 3, dropout=0.4, **cell.options).double()
     alone = [cell.module(I if layer == 0 else H, H, backend="loop", **cell.options).double() for layer in range(3)]
     for one, names in zip(alone, module._all_weights, strict=True):
@@ -125,7 +125,7 @@ def test_dropout_acts_between_layers_and_rests_in_eval(cell):
         torch.testing.assert_close(y, expected)
 
 
-def test_the_names_of_torch_nn(peered):
+def test_forward_argument_names_match_torch_nn(peered):
     """Every argument of torch.nn's forward, by its name."""
     mine, theirs = pair(peered)
     x, *states = inputs(peered, mine)
@@ -133,19 +133,19 @@ def test_the_names_of_torch_nn(peered):
         torch.testing.assert_close(a, b)
 
 
-def test_names_of_weights_are_where_torch_nn_has_them(peered, form):
+def test_all_weights_attribute_matches_torch_nn(peered, form):
     mine, theirs = pair(peered, **form)
     assert mine._all_weights == theirs._all_weights
 
 
-def test_a_weight_that_is_gone_is_named(cell):
+def test_a_missing_weight_is_named(cell):
     module = cell.module(I, H, **cell.options)
     del module.weight_hh_l0
     with pytest.raises(AttributeError, match="weight_hh_l0"):
         module(torch.zeros(T, B, I))
 
 
-def test_meta_modules_and_autocast_take_what_they_can(cell):
+def test_meta_modules_work_and_autocast_refuses_other_dtypes(cell):
     y, _ = cell.module(I, H, 2, device="meta", **cell.options)(torch.empty(T, B, I, device="meta"))
     assert y.shape == (T, B, H) and y.device.type == "meta"
     module = cell.module(I, H, **cell.options)
@@ -189,7 +189,7 @@ def test_autocast_and_16_bit_modules(cell):
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
-def test_autocast_of_modules_in_the_other_16_bits(cell, dtype):
+def test_autocast_handles_modules_in_the_other_16_bit_dtype(cell, dtype):
     """The reference is the same weights in float32: every input is rounded to each dtype in turn."""
     other = torch.float16 if dtype == torch.bfloat16 else torch.bfloat16
     module = cell.module(I, H, 2, bidirectional=True, dtype=other, **cell.options)
@@ -207,7 +207,7 @@ def test_autocast_of_modules_in_the_other_16_bits(cell, dtype):
 
 @pytest.mark.parametrize("steps", [2, 20])
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
-def test_autocast_gives_the_dtypes_of_torch_nn(peered, dtype, steps):
+def test_autocast_dtypes_match_torch_nn(peered, dtype, steps):
     theirs = peered.peer(I, H, 2, **peered.options)
     mine = peered.module(I, H, 2, **peered.options)
     mine.load_state_dict(theirs.state_dict())
@@ -236,7 +236,7 @@ def test_same_seed_gives_the_same_bits(cell):
         assert torch.equal(a, b)
 
 
-def test_deepcopy_functional_call_and_habits_of_torch_nn(cell):
+def test_deepcopy_functional_call_and_other_torch_nn_uses_work(cell):
     module = cell.module(I, H, 2, device="cpu", dtype=torch.float64, **cell.options)
     module.flatten_parameters()
     x = torch.randn(T, B, I, dtype=torch.float64)

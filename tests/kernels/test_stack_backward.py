@@ -6,7 +6,7 @@ from stacks import B, H, I, T, as_state, captured, flat, inputs
 
 
 @pytest.mark.parametrize("backend", ["loop", "triton"])
-def test_captures_of_one_layer_are_what_backward_reads(cell, backend):
+def test_captures_of_one_layer_share_storage_with_saved_tensors(cell, backend):
     """Not copies: the storage of a capture is among those that autograd keeps."""
     if backend == "triton":
         pytest.importorskip("triton")
@@ -22,7 +22,7 @@ def test_captures_of_one_layer_are_what_backward_reads(cell, backend):
 
 @pytest.mark.parametrize("layers", [1, 2])
 @pytest.mark.parametrize("backend", ["loop", "triton"])
-def test_an_input_is_kept_only_for_a_weight_that_is_trained(cell, backend, layers):
+def test_an_input_is_saved_only_if_its_weight_is_trained(cell, backend, layers):
     if backend == "triton":
         pytest.importorskip("triton")
     module = cell.module(I, H, layers, backend=backend, **cell.options)
@@ -60,7 +60,7 @@ def test_memory_can_be_resized_afterwards(cell, steps):
 
 
 @pytest.mark.parametrize("steps", [2, 20])
-def test_what_backward_does_not_read_may_change(peered, steps):
+def test_tensors_that_backward_does_not_read_may_change(peered, steps):
     if peered.name == "lstm":
         pytest.skip("torch.nn's refuses it, too")
     theirs, x = peered.peer(I, H, **peered.options), torch.randn(steps, B, I)

@@ -11,7 +11,7 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 @pytest.mark.parametrize("packs", [False, True], ids=["tensor", "packed"])
 @pytest.mark.parametrize("backend", [None, "loop"])
-def test_empty_batch_with_everything(cell, form, backend, packs):
+def test_empty_batch_with_every_capture(cell, form, backend, packs):
     """Captures and resets of no rows in every cell; a PackedSequence has at least one row of one step."""
     module = cell.module(I, H, backend=backend, **cell.options, **form).double()
     n_states = module.num_layers * (2 if module.bidirectional else 1)
@@ -28,7 +28,7 @@ def test_empty_batch_with_everything(cell, form, backend, packs):
     assert x.grad.shape == x.shape and all(p.grad is not None for p in module.parameters())
 
 
-def test_captures_are_the_layers_themselves(cell):
+def test_captures_equal_those_of_single_layers(cell):
     """Every layer's captures are those of a module with only that layer, on the output of the layer below."""
     torch.manual_seed(0)
     module = cell.module(I, H, 3, **cell.options).double()
@@ -51,7 +51,7 @@ def test_captures_are_the_layers_themselves(cell):
         assert captures["gates"].shape == (3, T, B, cell.n_gates, H)
 
 
-def test_captures_are_those_of_the_reference(cell, form, resets, equal_but_for_rounding):
+def test_captures_equal_the_reference(cell, form, resets, equal_but_for_rounding):
     torch.manual_seed(0)
     mine = cell.module(I, H, **cell.options, **form, backend="loop").double()
     oracle = cell.module(I, H, **cell.options, **form, backend="reference").double()
@@ -66,7 +66,7 @@ def test_captures_are_those_of_the_reference(cell, form, resets, equal_but_for_r
         equal_but_for_rounding(f"value {k}", a, b, TERMS * B)
 
 
-def test_preactivations_are_what_gates_are_activations_of(gated, resets, equal_but_for_rounding):
+def test_gates_are_the_activations_of_the_preactivations(gated, resets, equal_but_for_rounding):
     """Against the logits of the reference's gates in float64: values of every layer, and gradients."""
     torch.manual_seed(0)
     mine = gated.module(I, H, 2, bidirectional=True, **gated.options).double()
@@ -133,7 +133,7 @@ def test_preactivations_in_16_bits(gated, padded):
     torch.testing.assert_close(states["preactivations"][0][inside], expected[inside], rtol=2**-6, atol=2**-6)
 
 
-def test_captures_of_other_forms_of_input(cell, equal_but_for_rounding):
+def test_captures_work_for_other_forms_of_input(cell, equal_but_for_rounding):
     """One sequence without a batch, batch_first, and packed sequences give the same captures, with zero padding."""
     torch.manual_seed(0)
     module = cell.module(I, H, 2, bidirectional=True, **cell.options).double()
@@ -155,7 +155,7 @@ def test_captures_of_other_forms_of_input(cell, equal_but_for_rounding):
     assert torch.equal(padded, top)
 
 
-def test_run_in_two_parts(cell, equal_but_for_rounding):
+def test_running_in_two_parts_changes_nothing(cell, equal_but_for_rounding):
     torch.manual_seed(0)
     module = cell.module(I, H, 2, **cell.options).double()
     x, *states = inputs(cell, module)
@@ -171,7 +171,7 @@ def test_run_in_two_parts(cell, equal_but_for_rounding):
 
 
 @pytest.mark.parametrize("bidirectional", [False, True], ids=["one-way", "two-way"])
-def test_reset_cuts_a_sequence_in_two(cell, bidirectional, equal_but_for_rounding):
+def test_a_reset_splits_a_sequence_in_two(cell, bidirectional, equal_but_for_rounding):
     """With resets, one long sequence is several short ones: values, and no gradient across."""
     torch.manual_seed(0)
     module = cell.module(I, H, 2, bidirectional=bidirectional, **cell.options).double()
@@ -203,7 +203,7 @@ def test_reset_of_packed_and_single_sequences(cell, resets, equal_but_for_roundi
             equal_but_for_rounding(name, packed[name][:, :n, b], single[name], TERMS)
 
 
-def test_nothing_is_captured_of_none(cell):
+def test_capture_none_captures_nothing(cell):
     module, x = cell.module(I, H, **cell.options), torch.randn(T, B, I)
     y, _ = module(x, capture=None)
     assert torch.equal(y, module(x)[0])

@@ -14,7 +14,7 @@ def arrays(*shapes, dtype=np.float64, seed=0):
     return [generator.standard_normal(shape).astype(dtype) for shape in shapes]
 
 
-def test_lstm_state_is_what_the_operators_make():
+def test_lstm_state_equals_the_operators():
     a, before = map(torch.from_numpy, arrays((B, 4 * H), (B, H)))
     found, expected = (torch.empty(2, B, H, dtype=torch.float64) for _ in range(2))
     same = a.clone()
@@ -35,7 +35,7 @@ def step(a, h, reset_after):
 
 @pytest.mark.parametrize("captured", [False, True])
 @pytest.mark.parametrize("reset_after", [True, False])
-def test_gru_step_and_its_gradients(reset_after, captured):
+def test_gru_step_and_its_gradients_equal_autograd(reset_after, captured):
     """Without reset_after the product with W_hn is replaced by the identity."""
     raw, h, dh, own, dy = map(torch.from_numpy, arrays((B, 4 * H), (B, H), (B, H), (B, 4 * H), (B, H)))
     raw.requires_grad_(), h.requires_grad_()

@@ -22,7 +22,7 @@ def recurrences(cell, dtype=torch.float64, **options):
 
 
 @pytest.mark.parametrize("cell", CELLS)
-def test_reading_is_torch_in_float64(cell):
+def test_reading_equals_torch_in_float64(cell):
     oracle, many, _ = recurrences(cell)
     tokens = torch.randint(V, (2 * STEPS - 2, TILE))
     expected, after = oracle(torch.eye(V, dtype=torch.float64)[tokens])
@@ -40,7 +40,7 @@ def test_reading_is_torch_in_float64(cell):
 @pytest.mark.parametrize(
     ("cell", "options"), [("lstm", {}), ("gru", {}), ("gru", {"reset_after": False})], ids=["lstm", "after", "before"]
 )
-def test_reading_leaves_what_steps_leave_to_the_bit(cell, options, dtype):
+def test_reading_equals_single_steps_to_the_bit(cell, options, dtype):
     _, many, one = recurrences(cell, dtype, **options)
     tokens = torch.randint(V, (STEPS - 1, TILE))
     many.read(tokens)
@@ -58,7 +58,7 @@ def test_reading_leaves_what_steps_leave_to_the_bit(cell, options, dtype):
 
 
 @pytest.mark.parametrize("cell", CELLS)
-def test_a_copy_steps_on_its_own(cell):
+def test_a_copy_steps_independently(cell):
     _, _, one = recurrences(cell)
     first, second = torch.randint(V, (2, TILE))
     one.step(first)
@@ -78,7 +78,7 @@ def test_a_copy_steps_on_its_own(cell):
     ],
     ids=["beyond", "negative", "few-rows", "many-steps"],
 )
-def test_what_is_no_tile_of_characters_is_refused_before_anything_moves(tokens):
+def test_bad_token_tiles_are_refused_before_any_state_changes(tokens):
     _, many, _ = recurrences("lstm")
     with pytest.raises(IndexError, match="tokens"):
         many.read(tokens)
@@ -87,7 +87,7 @@ def test_what_is_no_tile_of_characters_is_refused_before_anything_moves(tokens):
 
 @pytest.mark.parametrize("cell", CELLS)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_drawing_leaves_what_reading_the_same_characters_leaves_to_the_bit(cell, dtype):
+def test_drawing_equals_reading_the_drawn_characters_to_the_bit(cell, dtype):
     output = torch.randn(V, H, dtype=dtype), torch.randn(V, dtype=dtype)
     _, drawing, _ = recurrences(cell, dtype, output=output)
     _, reading, _ = recurrences(cell, dtype)
@@ -108,7 +108,7 @@ def test_drawing_leaves_what_reading_the_same_characters_leaves_to_the_bit(cell,
     ("cell", "options"), [("lstm", {}), ("gru", {}), ("gru", {"reset_after": False})], ids=["lstm", "after", "before"]
 )
 @pytest.mark.parametrize(("n", "n_threads"), [(1, 1), (TILE - 3, 3), (37, 4), (TILE, 2)])
-def test_rows_move_by_themselves_whatever_their_number_and_threads(n, n_threads, cell, options, dtype):
+def test_chosen_rows_step_independently_for_any_number_of_rows_and_threads(n, n_threads, cell, options, dtype):
     """To the bit as in a whole tile on one thread; the other rows do not move."""
     output = torch.randn(V, H, dtype=dtype), torch.randn(V, dtype=dtype)
     _, whole, _ = recurrences(cell, dtype, output=output, **options)
@@ -128,7 +128,7 @@ def test_rows_move_by_themselves_whatever_their_number_and_threads(n, n_threads,
 
 
 @pytest.mark.parametrize("cell", CELLS)
-def test_where_nothing_can_be_drawn_the_last_character_is_read(cell):
+def test_the_last_character_is_read_if_none_can_be_drawn(cell):
     """Compiled loops do no bounds checks, and there is no row for a character V."""
     bias = torch.zeros(V, dtype=torch.float64)
     bias[2] = float("nan")

@@ -47,7 +47,7 @@ def test_whole_and_part_blocks(cell, equal_but_for_rounding):
         equal_but_for_rounding(f"h without saving, T={t}", h, expected["h"], t * 8)
 
 
-def test_only_needed_gradients(cell):
+def test_only_needed_gradients_are_computed(cell):
     tensors = cell.layer(2, 6, 3, 4)
     expected = cell.results(cell.function, tensors)
     names = [name for name in expected if name.startswith("d")]
@@ -61,7 +61,7 @@ def test_only_needed_gradients(cell):
         assert torch.equal(gradient, expected[name]), name
 
 
-def test_gradient_of_one_output_alone(cell, equal_but_for_rounding):
+def test_gradient_of_a_single_output_equals_the_reference(cell, equal_but_for_rounding):
     tensors = cell.layer(2, 6, 3, 4)
     for k, name in enumerate(cell.outputs):
         mine, expected = (run(*tensors, **cell.options) for run in (cell.function, cell.reference))
@@ -86,7 +86,7 @@ def test_strided_and_expanded(cell, equal_but_for_rounding):
     assert torch.equal(summed, expected_sum)
 
 
-def test_nan_passes_and_a_reset_stops_it(cell, equal_but_for_rounding):
+def test_nan_propagates_until_a_reset(cell, equal_but_for_rounding):
     x, *rest = (tensor.detach() for tensor in cell.layer(3, 8, 3, 4))
     x[2, 1, 0] = torch.nan
     mask = torch.zeros(8, 3, dtype=torch.bool)
@@ -103,7 +103,7 @@ def test_nan_passes_and_a_reset_stops_it(cell, equal_but_for_rounding):
         equal_but_for_rounding(name, o[5:, 1], expected[:, 1], 8 * 7)
 
 
-def test_infinite_state_ends(cell):
+def test_an_infinite_state_leaves_other_rows_finite(cell):
     x, h0, *rest = (tensor.detach() for tensor in cell.layer(3, 8, 3, 4))
     h0[2] = torch.inf
     h = cell.function(x, h0, *rest, **cell.options)
@@ -114,7 +114,7 @@ def test_infinite_state_ends(cell):
 
 @pytest.mark.parametrize("steps", [5, 40])
 @pytest.mark.parametrize(("width", "hidden"), [(0, 4), (3, 0)], ids=["no-features", "no-units"])
-def test_nothing_in_a_dimension(cell, width, hidden, steps, equal_but_for_rounding):
+def test_dimensions_of_size_zero_equal_the_reference(cell, width, hidden, steps, equal_but_for_rounding):
     """If the input has no features, the biases and the recurrence remain."""
     tensors = cell.layer(2, steps, width, hidden)
     expected = cell.results(cell.reference, tensors)

@@ -9,7 +9,7 @@ from gatescope.kernels.lstm import LSTM
 from gatescope.kernels.products import onednn_multiplies_bfloat16
 
 
-def test_torch_runs_it_only_where_nothing_else_is_asked(monkeypatch):
+def test_torch_runs_only_plain_lstm_calls(monkeypatch):
     calls = []
     real = torch.lstm
     monkeypatch.setattr(torch, "lstm", lambda *args: calls.append(1) or real(*args))
@@ -24,7 +24,7 @@ def test_torch_runs_it_only_where_nothing_else_is_asked(monkeypatch):
     assert len(calls) == 1
 
 
-def test_torch_trains_no_long_sequences_of_unequal_length(monkeypatch):
+def test_torch_does_not_train_long_sequences_of_unequal_length(monkeypatch):
     calls = []
     real = torch.lstm
     monkeypatch.setattr(torch, "lstm", lambda *args: calls.append(1) or real(*args))
@@ -43,7 +43,7 @@ def test_torch_trains_no_long_sequences_of_unequal_length(monkeypatch):
 
 @pytest.mark.skipif(not onednn_multiplies_bfloat16(), reason="oneDNN has no bfloat16 for this processor")
 @pytest.mark.parametrize("native", [False, True])
-def test_torch_runs_bfloat16_where_the_processor_multiplies_it(native, monkeypatch):
+def test_torch_runs_bfloat16_only_if_the_processor_multiplies_it(native, monkeypatch):
     calls = []
     real = torch.lstm
     monkeypatch.setattr(torch, "lstm", lambda *args: calls.append(1) or real(*args))
@@ -59,7 +59,7 @@ def test_torch_runs_bfloat16_where_the_processor_multiplies_it(native, monkeypat
 
 
 @pytest.mark.skipif(not onednn_multiplies_bfloat16(), reason="oneDNN has no bfloat16 for this processor")
-def test_packed_sequences_have_the_dtype_of_torch_nn_under_autocast():
+def test_packed_sequences_under_autocast_have_the_dtype_of_torch_nn():
     packed = pack_padded_sequence(torch.randn(20, 2, 3), [20, 11])
     with torch.autocast("cpu", torch.bfloat16):
         found, expected = (layer(3, 4)(packed)[0].data.dtype for layer in (LSTM, torch.nn.LSTM))
@@ -67,7 +67,7 @@ def test_packed_sequences_have_the_dtype_of_torch_nn_under_autocast():
 
 
 @pytest.mark.parametrize("bidirectional", [False, True], ids=["one-way", "two-way"])
-def test_torch_runs_the_layers_between_which_we_drop(bidirectional, monkeypatch, equal_but_for_rounding):
+def test_torch_runs_the_layers_and_this_package_drops_between_them(bidirectional, monkeypatch, equal_but_for_rounding):
     """Values and gradients are those of our own loop, and the masks equal in every entry."""
     calls = []
     real = torch.lstm

@@ -68,7 +68,7 @@ def test_forward_mode_of_a_forced_backend_is_refused(cell, backend):
 
 
 @pytest.mark.parametrize("backend", [None, "loop"])
-def test_a_dual_level_is_nothing_to_layers_without_tangents(cell, backend):
+def test_a_dual_level_does_not_change_layers_without_tangents(cell, backend):
     module, x = cell.module(I, H, 2, dropout=0.5, backend=backend, **cell.options), torch.randn(T, B, I)
     torch.manual_seed(0)
     expected = module(x)[0]
@@ -79,7 +79,7 @@ def test_a_dual_level_is_nothing_to_layers_without_tangents(cell, backend):
 
 @pytest.mark.parametrize("capture", [(), ("h",)], ids=["plain", "captured"])
 @pytest.mark.parametrize("what", ["weight", "state"])
-def test_forward_mode_of_a_weight_or_a_state_alone(cell, what, capture):
+def test_forward_mode_of_only_a_weight_or_a_state(cell, what, capture):
     module, x = cell.module(I, H, **cell.options).double(), drawn(T, B, I)
     first = module.weight_hh_l0.detach() if what == "weight" else drawn(1, B, H, seed=3)
     tangent = drawn(*first.shape, seed=2)
@@ -232,7 +232,7 @@ BFLOAT16 = pytest.mark.skipif(not onednn_multiplies_bfloat16(), reason="oneDNN h
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, pytest.param(torch.bfloat16, marks=BFLOAT16)], ids=str)
-def test_an_exported_lstm_needs_nothing_of_this_package(dtype, tmp_path):
+def test_an_exported_lstm_does_not_need_this_package(dtype, tmp_path):
     module, theirs = (layer(I, H, 2, bidirectional=True, dtype=dtype) for layer in (LSTM, torch.nn.LSTM))
     theirs.load_state_dict(module.state_dict())
     x = torch.randn(T, B, I).to(dtype)
@@ -252,7 +252,7 @@ def test_an_exported_lstm_needs_nothing_of_this_package(dtype, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["lstm", "gru"])
-def test_what_is_compiled_is_not_exported(name, monkeypatch):
+def test_compiled_modules_run_the_operator_of_this_package(name, monkeypatch):
     """A compiled module runs this package's operator, and keeps nothing for a backward pass that cannot come."""
     calls = []
 

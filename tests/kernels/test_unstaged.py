@@ -32,7 +32,7 @@ def move(x_ptr, out_ptr, n_rows, N: tl.constexpr, K: tl.constexpr, MASKED: tl.co
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.int32])
 @pytest.mark.parametrize("n_rows", [None, 5])
-def test_what_is_moved(n_rows, dtype, device):
+def test_move_copies_and_converts_only_the_given_rows(n_rows, dtype, device):
     x = torch.arange(-64, 64, dtype=torch.float32, device=device).view(16, 8)
     out = torch.full((18, 8), 77, dtype=dtype, device=device)
     move[(1,)](x, out[1:], n_rows or 0, 16, 8, n_rows is not None)

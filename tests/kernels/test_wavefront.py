@@ -72,7 +72,7 @@ def test_every_output_and_gradient(cell, options, in_waves, monkeypatch, equal_b
 
 
 @pytest.mark.parametrize(("p", "columns"), [(0.4, 2), (0.0, 1)])
-def test_persistent_kernels_drop_by_themselves(cell, p, columns, in_waves, monkeypatch, equal_but_for_rounding):
+def test_persistent_kernels_apply_dropout_themselves(cell, p, columns, in_waves, monkeypatch, equal_but_for_rounding):
     from gatescope.kernels.dropout_kernel import drop
 
     # With two columns there are two groups of rows, too: what a program drops depends on where its rows begin.
@@ -192,7 +192,7 @@ def test_opcheck_on_a_gpu(cell):
     torch.library.opcheck(torch.ops.gatescope.wavefront, given)
 
 
-def test_second_derivative_names_the_reference(cell):
+def test_second_derivative_error_recommends_the_reference(cell):
     """And the reference that is named runs."""
     x = torch.randn(2, B, I, requires_grad=True)
 
@@ -221,7 +221,7 @@ def frozen(module, layers):
 
 @pytest.mark.parametrize("beside", [False, True], ids=["one-after-another", "side-by-side"])
 @pytest.mark.parametrize("name", FROZEN)
-def test_backward_stops_at_the_lowest_layer_that_wants_a_gradient(name, beside, monkeypatch):
+def test_backward_stops_at_the_lowest_layer_that_needs_a_gradient(name, beside, monkeypatch):
     freeze, n_walks, n_inputs = FROZEN[name]
     monkeypatch.setattr(wavefront_walk, "waves", lambda cell, layers, *rest: beside and layers > 1)
     torch.manual_seed(0)
@@ -245,7 +245,7 @@ def test_backward_stops_at_the_lowest_layer_that_wants_a_gradient(name, beside, 
     assert found and all(torch.equal(gradient, expected[leaf]) for leaf, gradient in found.items())
 
 
-def test_a_state_that_wants_its_gradient_is_reached(cell, in_waves):
+def test_backward_reaches_initial_states_that_need_gradients(cell, in_waves):
     module = cell.module(I, H, L, backend="triton", **cell.options)
     frozen(module, L)
     states = [torch.randn(L, B, H, requires_grad=True) for _ in cell.states]
@@ -284,7 +284,7 @@ def test_bad_input_is_named(name):
         wavefront.wavefront(**functional(**change))
 
 
-def test_the_functional_form_is_the_module(equal_but_for_rounding):
+def test_the_functional_form_equals_the_module(equal_but_for_rounding):
     given = functional()
     module = RNN(I, H, 2, backend="loop")
     for parameter, weight in zip(module.parameters(), given["weights"], strict=True):
@@ -295,7 +295,7 @@ def test_the_functional_form_is_the_module(equal_but_for_rounding):
         equal_but_for_rounding("h", y, h, T * H)
 
 
-def test_one_operator_runs_layers_one_after_another_too(monkeypatch):
+def test_one_operator_also_runs_layers_one_after_another(monkeypatch):
     """Forward side by side and backward one after another, the other way round, and both one after another."""
     module, results = RNN(I, H, L, backend="triton"), []
     x = torch.randn(T, B, I, requires_grad=True)
@@ -313,7 +313,7 @@ def test_one_operator_runs_layers_one_after_another_too(monkeypatch):
 @pytest.mark.cuda
 @pytest.mark.parametrize("dropout", [0.0, 0.3])
 @pytest.mark.parametrize("backward", [False, True], ids=["forward", "both"])
-def test_streams_give_what_layers_give(cell, dropout, backward, monkeypatch):
+def test_streams_equal_layers_one_after_another(cell, dropout, backward, monkeypatch):
     torch.manual_seed(0)
     module = cell.module(64, 512, 3, dropout=dropout, device="cuda", dtype=torch.bfloat16, **cell.options)
     x = torch.randn(200, 128, 64, device="cuda", dtype=torch.bfloat16)
@@ -332,7 +332,7 @@ def test_streams_give_what_layers_give(cell, dropout, backward, monkeypatch):
 
 
 @pytest.mark.cuda
-def test_layers_side_by_side_take_no_more_memory_call_after_call(monkeypatch):
+def test_layers_side_by_side_do_not_accumulate_memory(monkeypatch):
     monkeypatch.setattr(wavefront_walk, "waves", lambda *args: True)
     module = LSTM(64, 512, 3, device="cuda", dtype=torch.bfloat16)
     x, reserved = torch.randn(100, 128, 64, device="cuda", dtype=torch.bfloat16), []
