@@ -7,7 +7,7 @@ from gatescope.engine.array_name import ARRAY_NAME, layer_and_state
     ("name", "expected"),
     [("layer0/h", (0, "h")), ("layer12/gates/f", (12, "gates/f")), ("layer2/log_probability", (2, "log_probability"))],
 )
-def test_a_name_says_its_layer_and_what_it_holds(name, expected):
+def test_an_array_name_gives_its_layer_and_state(name, expected):
     assert layer_and_state(name) == expected
     found = ARRAY_NAME.fullmatch(name)
     assert found and (int(found[1]), found[2]) == expected
@@ -16,5 +16,5 @@ def test_a_name_says_its_layer_and_what_it_holds(name, expected):
 @pytest.mark.parametrize(
     "name", ["h", "layer/h", "layer0", "layer0/", "layer0/a/b/c", "layer0/../h", "layer0/1", "Layer0/h"]
 )
-def test_other_names_are_none(name):
+def test_other_names_are_not_array_names(name):
     assert not ARRAY_NAME.fullmatch(name)

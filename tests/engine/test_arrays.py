@@ -60,6 +60,6 @@ def test_precision_of_the_computation():
         (np.zeros((2, 2), "datetime64[s]"), "expected real numbers"),
     ],
 )
-def test_what_is_not_a_matrix_of_numbers_is_refused(X, message):
+def test_input_that_is_not_a_numeric_matrix_is_refused(X, message):
     with pytest.raises(InputError, match=message):
         as_rows(X)

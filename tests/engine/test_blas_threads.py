@@ -23,7 +23,7 @@ def two_threads():
     _set_threads(libraries, before)
 
 
-def test_fits_that_overlap_leave_the_threads_as_they_were():
+def test_overlapping_fits_restore_the_thread_count():
     """The limit holds for the whole process: the first fit lowers it, and whichever ends last restores it."""
     before, inside, first_left = thread_count(), threading.Event(), threading.Event()
     X, counts = np.zeros((4, 2)), []
@@ -47,7 +47,7 @@ def test_fits_that_overlap_leave_the_threads_as_they_were():
     assert counts == [before, before, 1] and thread_count() == before
 
 
-def test_another_thread_that_limits_the_libraries_is_no_hindrance():
+def test_fits_work_while_another_thread_limits_the_libraries():
     seen = []
 
     def fit():
@@ -61,7 +61,7 @@ def test_another_thread_that_limits_the_libraries_is_no_hindrance():
         assert set(seen) == {1} and thread_count() == 2
 
 
-def test_a_thread_that_has_fitted_does_not_keep_others_from_limiting_the_libraries():
+def test_a_finished_thread_lets_others_limit_the_libraries():
     """A thread that is done fitting but still runs, as in a server's pool, must not keep the limit to itself."""
     fitted, limited = threading.Event(), threading.Event()
 

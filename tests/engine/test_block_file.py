@@ -20,7 +20,7 @@ def test_checksum_of_a_block():
     assert google_crc32c.value(b"123456789") == 0xE3069283
 
 
-def test_a_compressed_block_is_zstd_and_the_checksum_of_that():
+def test_a_compressed_block_is_zstd_followed_by_its_checksum():
     raw = raw_block()
     stored = encoded(raw, "zstd")
     assert Zstd().decode(bytes(stored[:-4])) == bytes(raw[:-4]) and len(stored) < len(raw) / 2
@@ -28,7 +28,7 @@ def test_a_compressed_block_is_zstd_and_the_checksum_of_that():
 
 
 @pytest.mark.parametrize("compression", ["none", "zstd"])
-def test_what_was_encoded_is_decoded(tmp_path, compression):
+def test_encoded_blocks_decode_to_the_original(tmp_path, compression):
     raw = raw_block()
     write_block(tmp_path / "block", raw.copy(), compression)
     stored = np.fromfile(tmp_path / "block", np.uint8)
@@ -43,7 +43,7 @@ def test_what_was_encoded_is_decoded(tmp_path, compression):
             decoded(short, compression)
 
 
-def test_a_sealed_file_that_is_not_compressed_so_is_refused():
+def test_an_uncompressed_block_is_refused_as_zstd():
     with pytest.raises(ValueError, match="is not zstd"):
         decoded(encoded(raw_block(), "none"), "zstd")
 

@@ -27,7 +27,7 @@ def create(path, compression="none", dtype="float16", token_dtype="uint8", width
 
 @pytest.mark.parametrize("compression", ["none", "zstd"])
 @pytest.mark.parametrize(("dtype", "token_dtype"), [("float16", "uint8"), ("float32", "uint16"), ("float16", "uint32")])
-def test_blocks_of_our_writer_are_whole_rows(tmp_path, compression, dtype, token_dtype):
+def test_blocks_of_our_writer_hold_whole_rows(tmp_path, compression, dtype, token_dtype):
     create(tmp_path / "dump", compression, dtype, token_dtype)
     group = zarr.open_group(tmp_path / "dump", mode="r")
     layouts = {name: layout_of_array(each) for name, each in group.members(None) if isinstance(each, zarr.Array)}

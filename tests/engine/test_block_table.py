@@ -20,7 +20,7 @@ def rows(n, values=None):
     return {"tokens": tokens, "h": np.outer(tokens, [1.0, 10.0, 0.1]).astype(np.float32) if values is None else values}
 
 
-def test_blocks_leave_when_they_are_full(tmp_path):
+def test_blocks_are_released_when_full(tmp_path):
     blocks = table(tmp_path)
     data = rows(10)
     files = [
@@ -43,7 +43,7 @@ def test_blocks_leave_when_they_are_full(tmp_path):
     assert blocks.partial() == {}
 
 
-def test_what_left_does_not_change_any_more(tmp_path):
+def test_released_blocks_do_not_change(tmp_path):
     blocks = table(tmp_path)
     data = rows(4)
     list(blocks.fill(0, {name: values[:1] for name, values in data.items()}))
@@ -108,7 +108,7 @@ def test_states_beyond_the_dtype(tmp_path, value, dtype, source, message):
         assert blocks.received == 4
 
 
-def test_goes_on_in_the_block_where_it_stood(tmp_path):
+def test_resumes_in_the_block_where_it_stopped(tmp_path):
     first = table(tmp_path)
     data = rows(6)
     for files in [*first.fill(0, data), first.partial()]:

@@ -78,7 +78,7 @@ def test_sequences_side_by_side(tmp_path, make, threads, width):
     assert_whole(tmp_path)
 
 
-def test_what_a_call_of_the_system_leaves_is_written_by_the_next(tmp_path, make, monkeypatch):
+def test_partial_system_writes_are_completed(tmp_path, make, monkeypatch):
     monkeypatch.setattr(block_writer, "MOST_BYTES", 4)
     blocks = make()
     touched = write(blocks, None, [0, 9], [9, N - 9])
@@ -89,7 +89,7 @@ def test_what_a_call_of_the_system_leaves_is_written_by_the_next(tmp_path, make,
     assert_whole(tmp_path)
 
 
-def test_a_block_that_comes_at_once_has_its_checksum_before_it_is_sealed(tmp_path, make, threads):
+def test_a_block_written_whole_has_its_checksum_before_sealing(tmp_path, make, threads):
     blocks = make()
     # The first block and the last (three rows) come whole; the third first without one of its rows, then with it.
     assert write(blocks, threads, [0, 10, 20], [5, 4, 3]) == [0, 2, 4]
@@ -105,7 +105,7 @@ def test_a_block_that_comes_at_once_has_its_checksum_before_it_is_sealed(tmp_pat
     assert_whole(tmp_path)
 
 
-def test_the_checksum_comes_last_and_only_of_what_was_written(tmp_path, make, threads, monkeypatch):
+def test_the_checksum_is_written_last_and_only_after_full_data(tmp_path, make, threads, monkeypatch):
     blocks, write_at, places = make(), block_writer._write_at, {}
 
     def full(descriptor, values, place, most):
@@ -175,7 +175,7 @@ def test_rows_count_from_the_front(make, threads):
     assert blocks.add(np.array([12]), np.array([11])).tolist() == [2, 3, 4] and blocks.leading_rows == N
 
 
-def test_committed_blocks_are_left_as_they_are(tmp_path, make, threads):
+def test_committed_blocks_are_not_rewritten(tmp_path, make, threads):
     blocks = make(committed_rows=10)
     assert blocks.leading_rows == blocks.n_filled == 10
     assert write(blocks, threads, [8], [9]) == [2, 3]

@@ -47,7 +47,7 @@ def test_everything_comes_back_to_the_bit(tmp_path, cell):
             assert torch.equal(its_optimizer.state[ours][moment], value), (name, moment)
 
 
-def test_without_a_file_it_is_the_beginning(tmp_path):
+def test_a_missing_checkpoint_means_step_zero(tmp_path):
     progress = load_checkpoint(tmp_path / "none", *trained(0))
     assert (progress.step, progress.state, progress.best) == (0, (), float("inf"))
 

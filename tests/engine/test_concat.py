@@ -91,7 +91,7 @@ def test_parts_may_be_named_by_text_and_come_one_by_one(tmp_path, whole, monkeyp
         assert contents(tmp_path / name) == contents(whole["none"])
 
 
-def test_a_bar_goes_on_at_the_rows_that_are_there(tmp_path, monkeypatch):
+def test_a_resumed_progress_bar_starts_at_the_existing_rows(tmp_path, monkeypatch):
     parts, bars = [write(tmp_path / f"{a}.zarr", a, b) for a, b in ((0, 11), (11, 600))], []
 
     def lines(description, total, unit, done):
@@ -119,7 +119,7 @@ def test_full_blocks_are_shared_when_appending(tmp_path):
     assert [index for index in before if before[index] != after[index]] == [1500 // BLOCK]
 
 
-def test_what_the_parts_do_not_share_is_kept_for_each(tmp_path):
+def test_differing_attributes_are_kept_per_part(tmp_path):
     parts = [write(tmp_path / f"{i}.zarr", i, i + 10, seed=i, temperature=0.8) for i in (1, 2, 3)]
     concatenate(parts[:2], tmp_path / "two.zarr")
     concatenate([tmp_path / "two.zarr", parts[2]], tmp_path / "three.zarr")
@@ -128,7 +128,7 @@ def test_what_the_parts_do_not_share_is_kept_for_each(tmp_path):
     assert attributes["parts"] == [{"rows": 50, "seed": 1}, {"rows": 50, "seed": 2}, {"seed": 3, "rows": 50}]
 
 
-def test_a_part_that_continues_a_document_begins_none(tmp_path):
+def test_a_part_that_continues_a_document_does_not_start_one(tmp_path):
     parts = [write(tmp_path / "0.zarr", 0, 10, continues_document=True), write(tmp_path / "1.zarr", 10, 20)]
     parts.append(write(tmp_path / "2.zarr", 20, 25, continues_document=True))
     concatenate(parts, tmp_path / "all.zarr")
@@ -150,7 +150,7 @@ DIFFERENT = [
 
 
 @pytest.mark.parametrize(("changes", "message"), DIFFERENT)
-def test_dumps_that_do_not_go_together_are_refused(tmp_path, changes, message):
+def test_incompatible_dumps_are_refused(tmp_path, changes, message):
     parts = [write(tmp_path / "one.zarr", 0, 5), write(tmp_path / "two.zarr", 5, 9, **changes)]
     for out in (tmp_path / "all.zarr", parts[0]):
         before = contents(parts[0])
@@ -190,7 +190,7 @@ def test_killed_at_any_write(tmp_path):
     assert_survives_kills(_concatenate, lambda folder: (parts, folder), tmp_path / "out", n_kills=3)
 
 
-def test_an_append_that_is_killed_leaves_the_old_dump_or_the_new_one(tmp_path):
+def test_a_killed_append_leaves_the_old_dump_or_the_new_one(tmp_path):
     parts = [write(tmp_path / "one.zarr", 0, 250), write(tmp_path / "two.zarr", 250, 600)]
     old = contents(parts[0])
     shutil.copytree(parts[0], tmp_path / "kept.zarr")

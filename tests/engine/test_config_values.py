@@ -56,7 +56,7 @@ def test_plain_values():
         (TrainConfig, {"embedding": 10**12}, "--embedding 1000000000000 is too large: expected at most 100,000,000"),
     ],
 )
-def test_a_choice_that_is_none_is_refused_by_name(config, given, message):
+def test_an_unknown_choice_is_refused_by_name(config, given, message):
     with pytest.raises(InputError, match=message):
         config(**given)
     assert SampleConfig(capture=["h", "gates"]).capture == ["h", "gates"]

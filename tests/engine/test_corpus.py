@@ -48,7 +48,7 @@ def test_rare_characters_share_one_entry(tmp_path, monkeypatch):
     assert UNKNOWN not in encoded(tmp_path, "ab" * 99).vocabulary.characters
 
 
-def test_pieces_cut_inside_a_character_give_the_whole(tmp_path, monkeypatch):
+def test_pieces_cut_inside_a_character_are_joined(tmp_path, monkeypatch):
     text = "aé😀—" * 50
     path = tmp_path / "text.txt"
     path.write_text(text, encoding="utf-8")
@@ -84,7 +84,7 @@ def test_empty_and_one_character_texts_are_refused(tmp_path, content, count):
         encoded(tmp_path, content)
 
 
-def test_errors_are_those_that_are_known(tmp_path):
+def test_unknown_error_handlers_are_refused(tmp_path):
     (tmp_path / "text").write_bytes(b"ab\xff")
     with pytest.raises(InputError, match="errors 'ignore' is unknown: expected 'strict' or 'replace'"):
         survey_corpus(tmp_path / "text", "ignore")
@@ -129,7 +129,7 @@ def test_a_text_that_changed_since_the_survey_is_refused(tmp_path, change):
     assert [each.name for each in tmp_path.iterdir()] == ["text.txt"]
 
 
-def test_ids_are_written_as_they_come(tmp_path, monkeypatch):
+def test_the_id_file_grows_as_ids_are_written(tmp_path, monkeypatch):
     """A mapped file of full size from the start would kill the program on a full disk, so the file must grow."""
     path, sizes = tmp_path / "text.txt", []
     path.write_text("abcab" * 200_000)

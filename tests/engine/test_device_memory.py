@@ -29,7 +29,7 @@ def test_memory_comes_from_torch_and_outlives_the_context():
     assert torch.cuda.memory_allocated() == before
 
 
-def test_an_array_of_a_cycle_is_freed_after_the_context():
+def test_an_array_in_a_reference_cycle_is_freed_after_the_context():
     cupy = pytest.importorskip("cupy")
     array = cupy.zeros(1)
     gc.collect()

@@ -58,7 +58,7 @@ def test_logistic_probes(device, dtype, weighted):
     np.testing.assert_array_equal(probes.predict(given), probes.predict(X))
 
 
-def test_labels_and_weights_may_lie_elsewhere_than_the_states(device):
+def test_labels_and_weights_may_be_on_another_device_than_states(device):
     X, _, Y = problem(np.float32)
     weight = np.random.default_rng(1).uniform(0, 2, Y.shape)
     expected = LogisticProbes().fit(X, Y, weight)
@@ -83,7 +83,7 @@ def test_standard_errors(device, grouped):
 
 
 @pytest.mark.parametrize("weighted", [None, "shared", "each"])
-def test_units_on_scales_of_each_hypothesis(device, weighted):
+def test_units_may_have_a_different_scale_for_each_hypothesis(device, weighted):
     X, _, Y = problem(np.float64)
     weight = {
         None: None,
@@ -100,7 +100,7 @@ def test_units_on_scales_of_each_hypothesis(device, weighted):
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_units_that_others_determine_have_no_coefficient(device, dtype):
+def test_linearly_dependent_units_have_no_coefficient(device, dtype):
     X, _, Y = problem(dtype)
     X = np.column_stack([X, X[:, 3], X[:, 0] - X[:, 1]])
     expected = LogisticProbes(C=np.inf).fit(X, Y)
@@ -155,7 +155,7 @@ def test_neuron_probes(device, monkeypatch, dtype, weighted):
     assert not hasattr(alone, "coef_")
 
 
-def test_neuron_probes_beyond_arithmetic(device):
+def test_neuron_probes_give_overflowing_units_a_status(device):
     X, _, Y = problem(np.float64)
     X[:, 4] *= 1e200
     with pytest.warns(ConvergenceWarning, match="first is unit 4, hypothesis 0"):
@@ -177,7 +177,7 @@ def test_states_far_from_zero_and_warm_starts(device):
 
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float64])
-def test_a_limit_of_memory_changes_nothing(device, dtype):
+def test_a_memory_limit_does_not_change_results(device, dtype):
     X, _, Y = problem(dtype)
     with RowBlocks(device(X), np.float32, 2_000_000) as rows:
         assert rows.block_rows < len(X) / 2 and rows.stored_rows < len(X) / 2
@@ -207,7 +207,7 @@ def test_states_that_are_not_finite_are_refused(device, dtype, make):
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=ids)
 @pytest.mark.parametrize("hidden", ["by a weight of zero", "behind one class"])
-def test_units_that_are_not_finite_are_refused_wherever_it_is(device, dtype, hidden):
+def test_nonfinite_units_are_refused_anywhere_in_the_data(device, dtype, hidden):
     X, _, Y = problem(dtype)
     X[9, 3] = np.inf
     weight = np.arange(len(Y)) != 9 if hidden == "by a weight of zero" else None
@@ -238,7 +238,7 @@ def test_units_far_from_zero(device):
         np.testing.assert_allclose(getattr(got, name), getattr(expected, name), rtol=1e-9, err_msg=name)
 
 
-def test_labels_and_weights_that_are_wrong_are_named(device):
+def test_invalid_labels_and_weights_are_named(device):
     X, _, Y = problem(np.float32)
     labels, weight = Y.astype(np.float32), np.ones(Y.shape)
     labels[7, 2], weight[4, 1] = 0.5, -1.0
@@ -253,7 +253,7 @@ def test_labels_and_weights_that_are_wrong_are_named(device):
 
 @pytest.mark.parametrize("probes", [LogisticProbes, RidgeProbes, NeuronProbes])
 @pytest.mark.parametrize("dtype", [np.float16, np.float32])
-def test_a_fit_leaves_nothing_to_the_garbage_collector(device, probes, dtype):
+def test_a_fit_creates_no_reference_cycles(device, probes, dtype):
     # A reference cycle would hold all states until Python looks for one.
     X, _, Y = problem(dtype, N=300)
     given = device(X), device(Y)
@@ -272,7 +272,7 @@ def test_a_fit_leaves_nothing_to_the_garbage_collector(device, probes, dtype):
 
 
 @pytest.mark.parametrize("make", [LogisticProbes, RidgeProbes, NeuronProbes])
-def test_all_work_is_in_torchs_memory_and_on_its_stream(monkeypatch, make):
+def test_all_device_work_uses_torchs_memory_and_stream(monkeypatch, make):
     inside, outside, called = [], [], strict_arrays.called
 
     @contextmanager

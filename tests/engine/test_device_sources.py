@@ -74,7 +74,7 @@ EXPECTED = {
 
 @pytest.mark.parametrize("architecture", [80, 90])
 @pytest.mark.parametrize("name", SOURCES)
-def test_kernels_compile_and_keep_to_registers(name, architecture):
+def test_kernels_compile_without_register_spills(name, architecture):
     ptx, log = nvrtc.compiled(SOURCES[name], architecture)
     assert ".local" not in ptx
     entries = re.findall(r"\.entry (\w+)\(", ptx)
@@ -87,7 +87,7 @@ def test_kernels_compile_and_keep_to_registers(name, architecture):
     assert len(registers) == len(entries) and max(registers) <= (128 if name == "univariate" else 64), log
 
 
-def test_kernels_are_made_of_the_instructions_they_are_meant_to_be():
+def test_kernels_contain_the_expected_instructions():
     for name in ("ranks", "quantiles", "univariate", "step_pairs"):
         ptx, _ = nvrtc.compiled(SOURCES[name], 90)
         for body in ptx.split(".entry ")[1:]:

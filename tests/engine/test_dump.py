@@ -72,7 +72,7 @@ def test_features_after_the_character(dump):
 
 
 @pytest.mark.parametrize("alignment", ["post", "pre"])
-def test_one_name_is_that_of_one_array(dump, alignment):
+def test_a_single_name_selects_a_single_array(dump, alignment):
     expected = dump.features(["layer1/c"], alignment)
     assert np.array_equal(dump.features("layer1/c", alignment), expected)
     if alignment == "post":
@@ -88,7 +88,7 @@ def test_features_before_the_character(dump):
             assert np.array_equal(part, before)
 
 
-def test_what_is_not_there(dump):
+def test_missing_arrays_are_refused(dump):
     with pytest.raises(InputError, match=r"has no 'layer2/h': it has layer0/h, layer0/c, layer0/gates/i, layer1/h"):
         dump.array("layer2/h")
     with pytest.raises(InputError, match="has no 'tokens'"):
@@ -103,7 +103,7 @@ def test_what_is_not_there(dump):
         dump.features(["layer0/h"], alignment="before")
 
 
-def test_zarr_alone_reads_it(path):
+def test_zarr_reads_a_dump_without_gatescope(path):
     """zarr-python reads it in a process without gatescope, where every warning is an error."""
     program = (
         "import sys, zarr\n"
@@ -121,7 +121,7 @@ def test_zarr_alone_reads_it(path):
     assert lines[2] == "('row', 'unit') False"
 
 
-def test_xarray_reads_it(path, dump):
+def test_xarray_reads_a_dump(path, dump):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         tree = xarray.open_datatree(path, engine="zarr")
@@ -133,13 +133,13 @@ def test_xarray_reads_it(path, dump):
     assert np.array_equal(tree["layer0"]["h"].isel(row=slice(3, 5), unit=2), stored("layer0/h", dump)[3:5, 2])
 
 
-def test_a_whole_dump_has_no_problem(dump):
+def test_an_intact_dump_has_no_problems(dump):
     assert dump.verify() == []
 
 
 @pytest.mark.parametrize("times", [1, 2])
 @pytest.mark.parametrize("compression", ["none", "zstd", "of another program"])
-def test_a_dump_that_is_replaced_while_it_is_read(small_dump, tmp_path, compression, times):
+def test_reading_a_dump_after_it_was_replaced_is_refused(small_dump, tmp_path, compression, times):
     """The second replacement is likely to get the inode of the first dump's folder."""
     path = small_dump(tmp_path / "states.zarr", compression="zstd" if compression == "zstd" else "none")
     if compression == "of another program":
@@ -159,7 +159,7 @@ def test_a_dump_that_is_replaced_while_it_is_read(small_dump, tmp_path, compress
     assert StateDump.open(path).verify() == []
 
 
-def test_unfinished(tmp_path):
+def test_an_unfinished_dump_is_refused_by_default(tmp_path):
     path = write(tmp_path / "states.zarr", rows=700)
     with pytest.raises(InputError, match=r"is not finished: 640 of 1000 rows are written; repeat the command"):
         StateDump.open(path)

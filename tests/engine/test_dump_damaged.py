@@ -40,7 +40,7 @@ def test_compressed_by_another_program(original, tmp_path, consolidated):
     assert [problem[:37] for problem in dump.verify()] == ["layer1/h: block 3 (rows 384 to 511) c"]
 
 
-def test_what_is_not_whole_is_refused_with_all_faults(own):
+def test_a_damaged_dump_is_refused_with_all_faults_listed(own):
     StateDump.open(own).require_whole()
     for file in ("layer1/h/c.3.0", "tokens/c.0"):
         (own / file).unlink()
@@ -73,7 +73,7 @@ def test_damaged_blocks_are_named(own, file, where):
 
 
 @pytest.mark.parametrize("compression", ["none", "zstd"])
-def test_a_folder_in_the_place_of_a_block(small_dump, tmp_path, compression):
+def test_a_folder_in_place_of_a_block_is_reported(small_dump, tmp_path, compression):
     path = small_dump(tmp_path / "s.zarr", compression=compression)
     block = path / "layer0/h/c.0.0"
     block.unlink()
@@ -88,7 +88,7 @@ def test_a_folder_in_the_place_of_a_block(small_dump, tmp_path, compression):
     ("one", "other"),
     [("layer1/h/c.3.0", "layer1/h/c.2.0"), ("layer1/h/c.3.0", "layer0/c/c.3.0"), ("tokens/c.0", "tokens/c.1")],
 )
-def test_whole_blocks_in_each_other_s_places(own, one, other):
+def test_swapped_blocks_are_reported(own, one, other):
     data = [(own / file).read_bytes() for file in (one, other)]
     for file, content in zip((other, one), data, strict=True):
         (own / file).write_bytes(content)
@@ -100,7 +100,7 @@ def test_whole_blocks_in_each_other_s_places(own, one, other):
 
 
 @pytest.mark.parametrize("name", ["layer0/h", "sequence_starts", "initial/layer1/c", "all"])
-def test_blocks_that_another_program_cuts_otherwise_are_no_fault(original, tmp_path, name):
+def test_another_chunk_layout_of_another_program_is_accepted(original, tmp_path, name):
     theirs = zarr.open_group(original, mode="r")
     copy = zarr.create_group(tmp_path / "copy.zarr", attributes=theirs.attrs.asdict())
     for each, member in theirs.members(max_depth=None):
@@ -111,7 +111,7 @@ def test_blocks_that_another_program_cuts_otherwise_are_no_fault(original, tmp_p
     assert problems(tmp_path / "copy.zarr") == []
 
 
-def test_a_compressed_dump_that_another_program_writes_plainly_is_whole(small_dump, tmp_path):
+def test_a_dump_decompressed_by_another_program_is_intact(small_dump, tmp_path):
     theirs = zarr.open_group(small_dump(tmp_path / "s.zarr", compression="zstd"), mode="r")
     copy = zarr.create_group(tmp_path / "copy.zarr", attributes=theirs.attrs.asdict())
     for each, member in theirs.members(max_depth=None):
@@ -130,7 +130,7 @@ def test_a_block_with_a_right_checksum_may_still_be_wrong(own):
         StateDump.open(own).text()
 
 
-def test_initial_states_of_all_sequences_that_have_begun_are_looked_at(own, tmp_path):
+def test_initial_states_of_all_started_sequences_are_checked(own, tmp_path):
     zarr.open_array(own / "initial/layer0/c", mode="r+")[6, 2] = np.inf
     assert problems(own) == ["initial/layer0/c: inf at row 6, unit 2"]
     # The last committed row belongs to the fifth sequence.
@@ -163,7 +163,7 @@ def test_altered_attributes(own, before, after):
     assert problems(own) == ["zarr.json: its attributes do not match their checksum: they were altered"]
 
 
-def test_attributes_may_stand_in_another_order(own):
+def test_attributes_may_be_in_any_order(own):
     file = own / "zarr.json"
     group = json.loads(file.read_text())
     group["attributes"] = dict(reversed(group["attributes"].items()))
@@ -179,7 +179,7 @@ def test_attributes_may_stand_in_another_order(own):
         ("blocks", "it has no digest of the blocks: it was altered"),
     ],
 )
-def test_a_checksum_that_was_removed(own, entry, problem):
+def test_a_removed_checksum_is_reported(own, entry, problem):
     edit(own, lambda group, header, arrays: header.pop(entry))
     assert problems(own) == [f"zarr.json: {problem}"]
 
@@ -247,14 +247,14 @@ def test_damaged_document_starts(own, values):
         StateDump.open(own)
 
 
-def test_group_file_that_is_not_json(own):
+def test_a_group_file_that_is_not_json_is_refused(own):
     file = own / "zarr.json"
     file.write_bytes(file.read_bytes()[:-100])
     with pytest.raises(InputError, match=r"is damaged: zarr.json is not JSON"):
         StateDump.open(own)
 
 
-def test_random_damage_gives_one_line_or_a_dump(own):
+def test_random_damage_gives_a_one_line_error_or_a_dump(own):
     """Bytes of the group's metadata are changed, cut out or doubled anywhere."""
     file = own / "zarr.json"
     whole = file.read_bytes()
@@ -290,7 +290,7 @@ def places(value, place=()):
         yield from places(child, (*place, key))
 
 
-def test_metadata_of_another_shape_give_one_line_or_a_dump(own):
+def test_metadata_of_another_shape_give_a_one_line_error_or_a_dump(own):
     """A value of the group's metadata is removed, or replaced by something odd."""
     file = own / "zarr.json"
     whole = json.loads(file.read_text())

@@ -47,7 +47,7 @@ def _race(path, barrier, results):
         results.put(str(error))
 
 
-def test_a_dump_is_named_as_it_was_given(tmp_path, monkeypatch):
+def test_messages_name_a_dump_as_given(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     write(Path("s.zarr"))
     shutil.copytree("s.zarr", "elsewhere/s.zarr")
@@ -60,7 +60,7 @@ def test_a_dump_is_named_as_it_was_given(tmp_path, monkeypatch):
     assert StateDump.open("s.zarr").attributes["seed"] == 0
 
 
-def test_two_writers_of_a_new_dump(tmp_path):
+def test_racing_writers_of_a_new_dump_leave_a_finished_dump(tmp_path):
     barrier, results = SERVER.Barrier(2), SERVER.Queue()
     for trial in range(5):
         path = tmp_path / f"{trial}.zarr"
@@ -78,7 +78,7 @@ def test_two_writers_of_a_new_dump(tmp_path):
         assert sorted(os.listdir(tmp_path)) == [f"{number}.zarr" for number in range(trial + 1)]
 
 
-def test_what_another_writer_is_making_is_left_alone(tmp_path):
+def test_a_dump_that_another_writer_is_making_is_left_alone(tmp_path):
     path = tmp_path / "states.zarr"
     write(path)
     replacing = DumpFolder(path, spec(1), overwrite=True)
@@ -114,7 +114,7 @@ def test_states_that_do_not_fit_leave_the_earlier_dump(tmp_path):
     assert StateDump.open(path).attributes["seed"] == 1
 
 
-def test_an_interrupted_replacement_goes_on_from_its_first_commit(tmp_path):
+def test_an_interrupted_replacement_resumes_from_its_first_commit(tmp_path):
     path = tmp_path / "states.zarr"
     write(path)
     with pytest.raises(KeyboardInterrupt), DumpWriter(path, spec(1), overwrite=True) as writer:
@@ -126,7 +126,7 @@ def test_an_interrupted_replacement_goes_on_from_its_first_commit(tmp_path):
     assert StateDump.open(path).verify() == []
 
 
-def test_a_dump_without_its_name_is_found_again(tmp_path):
+def test_a_dump_left_under_a_temporary_name_is_recovered(tmp_path):
     # Where folders cannot be exchanged atomically, a program killed between two renames leaves this.
     path = tmp_path / "states.zarr"
     write(path)
@@ -138,7 +138,7 @@ def test_a_dump_without_its_name_is_found_again(tmp_path):
     assert (path / "layer0" / "h" / "c.0.0").read_bytes() == expected
 
 
-def test_what_a_killed_program_began_is_removed(tmp_path):
+def test_leftovers_of_a_killed_program_are_removed(tmp_path):
     path = tmp_path / "states.zarr"
     begun = DumpFolder(path, spec(), overwrite=False)
     begun.release()
@@ -147,7 +147,7 @@ def test_what_a_killed_program_began_is_removed(tmp_path):
     assert os.listdir(tmp_path) == ["states.zarr"]
 
 
-def test_a_finished_dump_takes_its_place(tmp_path):
+def test_a_finished_dump_moves_to_its_final_path(tmp_path):
     path, new = tmp_path / "states.zarr", tmp_path / "new.zarr"
     write(new)
     settle_at(path, new, overwrite=False)
@@ -162,7 +162,7 @@ def test_a_finished_dump_takes_its_place(tmp_path):
     assert StateDump.open(path).attributes["seed"] == 1 and StateDump.open(new).attributes["seed"] == 0
 
 
-def test_one_program_waits_beside_a_path(tmp_path):
+def test_only_one_program_may_wait_beside_a_path(tmp_path):
     path = tmp_path / "states.zarr"
     left = partial_name(path.with_name(".states.zarr"))
     left.mkdir()

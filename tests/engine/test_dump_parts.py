@@ -102,7 +102,7 @@ def interrupted_together(lstm, out, config, seed, monkeypatch):
 
 
 @pytest.mark.parametrize("repeated", [False, True], ids=["unfinished", "whole"])
-def test_parts_go_when_one_process_finishes_the_dump(lstm, tmp_path, monkeypatch, repeated):
+def test_parts_are_removed_when_one_process_finishes_the_dump(lstm, tmp_path, monkeypatch, repeated):
     config, out = SampleConfig(sequences=130, length=20), tmp_path / "states.zarr"
     if repeated:
         sample_states(lstm, out, config, seed=4)
@@ -124,7 +124,7 @@ def test_parts_go_when_one_process_finishes_the_dump(lstm, tmp_path, monkeypatch
     assert sorted(file.name for file in tmp_path.glob("*.zarr")) == left
 
 
-def test_a_part_that_is_being_written_stays(lstm, tmp_path, monkeypatch):
+def test_a_part_that_is_being_written_is_kept(lstm, tmp_path, monkeypatch):
     config, out = SampleConfig(sequences=130, length=20), tmp_path / "states.zarr"
     second = interrupted_together(lstm, out, config, 4, monkeypatch)[1]
     with reserved(tmp_path / second):
@@ -132,7 +132,7 @@ def test_a_part_that_is_being_written_stays(lstm, tmp_path, monkeypatch):
     assert sorted(file.name for file in tmp_path.glob("*.zarr")) == [second, "states.zarr"]
 
 
-def test_where_parts_go(tmp_path):
+def test_part_paths_name_their_index_and_count(tmp_path):
     assert part_path(tmp_path / "states.zarr", 1, 4) == tmp_path / "states.part1of4.zarr"
 
 

@@ -106,7 +106,7 @@ def test_skeleton(tmp_path):
     assert json.loads((tmp_path / "dump" / "zarr.json").read_text())["attributes"]["gatescope"]["rows_committed"] == 0
 
 
-def test_the_group_says_of_its_arrays_what_zarr_would_write_there(tmp_path):
+def test_the_group_metadata_equals_what_zarr_would_write(tmp_path):
     create_skeleton(tmp_path / "dump", SPEC)
     file = tmp_path / "dump" / "zarr.json"
     ours = file.read_bytes()
@@ -117,7 +117,7 @@ def test_the_group_says_of_its_arrays_what_zarr_would_write_there(tmp_path):
     assert file.read_bytes() == ours
 
 
-def test_without_assertions_a_dump_is_the_same(tmp_path):
+def test_a_dump_is_the_same_without_assertions(tmp_path):
     create_skeleton(tmp_path / "dump", SPEC)
     script = (
         "import pathlib\nfrom numpy import array, dtype\n"
@@ -138,7 +138,7 @@ def test_many_sequences_share_blocks(tmp_path):
     assert zarr.open_array(tmp_path / "dump" / "initial/layer1/c", mode="r").chunks == (INITIAL_ROWS, 4)
 
 
-def test_an_equal_spec_does_not_differ(tmp_path):
+def test_equal_specs_have_no_difference(tmp_path):
     create_skeleton(tmp_path / "dump", SPEC)
     dump = StateDump.open(tmp_path / "dump", finished=False)
     assert difference(dump, SPEC) is None

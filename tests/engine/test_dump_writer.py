@@ -52,7 +52,7 @@ def limited_files():
     resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
-def test_what_is_written_is_read(undisturbed):
+def test_written_data_reads_back_unchanged(undisturbed):
     dump = StateDump.open(undisturbed)
     assert dump.verify() == []
     assert np.array_equal(dump.tokens, TOKENS)
@@ -64,7 +64,7 @@ def test_what_is_written_is_read(undisturbed):
     assert sorted(os.listdir(undisturbed.parent)) == ["states.zarr"]
 
 
-def test_bytes_do_not_depend_on_how_rows_come(undisturbed, tmp_path):
+def test_bytes_do_not_depend_on_how_rows_arrive(undisturbed, tmp_path):
     with DumpWriter(tmp_path / "one.zarr", SPEC) as writer:
         writer.write_initial(0, {name: torch.from_numpy(values) for name, values in INITIAL.items()})
         writer.append(0, torch.from_numpy(TOKENS), {name: torch.from_numpy(values) for name, values in STATES.items()})
@@ -78,7 +78,7 @@ def test_bytes_do_not_depend_on_how_rows_come(undisturbed, tmp_path):
 
 
 @pytest.mark.parametrize("rows", [0, 1, 255, 256, 257, 1024, 2048, 2099])
-def test_interrupted_and_resumed(undisturbed, tmp_path, rows):
+def test_an_interrupted_dump_can_be_resumed(undisturbed, tmp_path, rows):
     path = tmp_path / "states.zarr"
 
     class StopError(Exception):
@@ -104,7 +104,7 @@ def test_a_finished_dump_is_left_alone(undisturbed):
     assert {file: file.stat().st_mtime_ns for file in undisturbed.rglob("*")} == before
 
 
-def test_full_disk(undisturbed, tmp_path, limited_files):
+def test_a_full_disk_keeps_committed_rows(undisturbed, tmp_path, limited_files):
     path = tmp_path / "states.zarr"
     with pytest.raises(OSError, match="too large"), DumpWriter(path, SPEC) as writer:
         writer.write_initial(0, INITIAL)
@@ -122,7 +122,7 @@ def test_full_disk(undisturbed, tmp_path, limited_files):
     assert contents(path) == contents(undisturbed)
 
 
-def test_a_failed_block_is_never_passed_over(undisturbed, tmp_path, limited_files):
+def test_a_failed_block_is_never_skipped(undisturbed, tmp_path, limited_files):
     path = tmp_path / "states.zarr"
 
     def append(start):
@@ -146,7 +146,7 @@ def test_a_failed_block_is_never_passed_over(undisturbed, tmp_path, limited_file
     assert contents(path) == contents(undisturbed)
 
 
-def test_nothing_is_committed_behind_what_failed_in_the_background(undisturbed, tmp_path):
+def test_nothing_is_committed_after_a_background_failure(undisturbed, tmp_path):
     path = tmp_path / "states.zarr"
 
     def append(start):
@@ -168,7 +168,7 @@ def test_nothing_is_committed_behind_what_failed_in_the_background(undisturbed, 
     assert contents(path) == contents(undisturbed)
 
 
-def test_nothing_counts_that_the_disk_failed_to_take(undisturbed, tmp_path, monkeypatch):
+def test_rows_that_the_disk_failed_to_sync_are_not_counted(undisturbed, tmp_path, monkeypatch):
     path, sync = tmp_path / "states.zarr", BlockWriter.sync
 
     def fails(self, name, block):
@@ -191,7 +191,7 @@ def test_nothing_counts_that_the_disk_failed_to_take(undisturbed, tmp_path, monk
     assert contents(path) == contents(undisturbed)
 
 
-def test_an_interrupt_while_rows_are_counted_commits_none_of_them(undisturbed, tmp_path, monkeypatch):
+def test_an_interrupt_while_counting_rows_commits_none(undisturbed, tmp_path, monkeypatch):
     path, add = tmp_path / "states.zarr", BlockWriter.add
 
     def interrupted(self, starts, lengths):
@@ -254,7 +254,7 @@ def test_overwrite(undisturbed, tmp_path):
 
 
 @pytest.mark.parametrize("overwrite", [False, True])
-def test_what_is_not_a_dump_is_never_replaced(tmp_path, overwrite):
+def test_only_dumps_are_ever_replaced(tmp_path, overwrite):
     (tmp_path / "work").mkdir()
     (tmp_path / "work" / "thesis.tex").write_text("years of work")
     (tmp_path / "file").write_text("more")
@@ -266,7 +266,7 @@ def test_what_is_not_a_dump_is_never_replaced(tmp_path, overwrite):
         DumpWriter(tmp_path / "missing" / "states.zarr", SPEC)
 
 
-def test_a_link_stays_a_link(undisturbed, tmp_path):
+def test_a_symlink_stays_a_symlink(undisturbed, tmp_path):
     (tmp_path / "large disk").mkdir()
     (tmp_path / "states.zarr").symlink_to(tmp_path / "large disk")
     for _ in range(2):
@@ -281,7 +281,7 @@ def test_an_empty_folder_may_become_a_dump(undisturbed, tmp_path):
 
 
 @pytest.mark.parametrize("overwrite", [False, True])
-def test_two_writers(tmp_path, overwrite):
+def test_a_second_writer_is_refused(tmp_path, overwrite):
     path = tmp_path / "states.zarr"
     writer = DumpWriter(path, SPEC)
     with pytest.raises(InputError, match="is being written by another program"):
@@ -292,7 +292,7 @@ def test_two_writers(tmp_path, overwrite):
     DumpWriter(path, SPEC).close()
 
 
-def test_a_dump_without_initial_states_is_given_none(tmp_path):
+def test_a_dump_without_initial_states_refuses_them(tmp_path):
     with DumpWriter(tmp_path / "states.zarr", replace(SPEC, initial=())) as writer:
         with pytest.raises(ValueError, match="initial/layer0/h"):
             writer.write_initial(0, INITIAL)
@@ -304,7 +304,7 @@ def test_a_dump_without_initial_states_is_given_none(tmp_path):
 
 
 @pytest.mark.parametrize("gone", ["layer0/h", "tokens", None])
-def test_sequences_go_on_from_their_points_only_where_all_of_their_rows_are(tmp_path, gone):
+def test_sequences_resume_only_if_all_earlier_rows_are_present(tmp_path, gone):
     """Only the first two rows of the first 100 sequences are written; they end within the second block."""
     path, point = tmp_path / "states.zarr", ResumePoint(0, 100, 2, (torch.zeros(100, H),))
     writer = DumpWriter(path, SPEC)

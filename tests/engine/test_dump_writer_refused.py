@@ -49,7 +49,7 @@ def test_states_that_are_not_finite(tmp_path, states, message):
         assert os.listdir(tmp_path) == []
 
 
-def test_float32_holds_what_float16_does_not(tmp_path):
+def test_float32_dumps_hold_values_beyond_float16(tmp_path):
     states = {name: values * 1e6 for name, values in STATES.items()}
     with DumpWriter(tmp_path / "states.zarr", replace(SPEC, dtype=np.dtype(np.float32))) as writer:
         writer.write_initial(0, INITIAL)
@@ -99,7 +99,7 @@ def test_rows_that_do_not_fit(tmp_path, start, tokens, states, message):
     assert StateDump.open(tmp_path / "states.zarr").verify() == []
 
 
-def test_initial_states_come_first(tmp_path):
+def test_initial_states_must_be_written_first(tmp_path):
     path = tmp_path / "states.zarr"
     with pytest.raises(ValueError, match="sequence 64 has no initial states"), DumpWriter(path, SPEC) as writer:
         writer.write_initial(0, {name: values[:64] for name, values in INITIAL.items()})
@@ -124,7 +124,7 @@ def test_a_dump_without_initial_states(tmp_path):
     assert dump.verify() == [] and dump.names == ["layer0/gates/i"]
 
 
-def test_a_damaged_block_of_initial_states_is_not_written_over(tmp_path):
+def test_a_damaged_block_of_initial_states_is_not_overwritten(tmp_path):
     path = tmp_path / "states.zarr"
     with pytest.raises(KeyboardInterrupt), DumpWriter(path, SPEC) as writer:
         writer.write_initial(0, INITIAL)

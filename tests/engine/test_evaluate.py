@@ -35,6 +35,6 @@ def test_evaluation_computes_in_the_precision_of_training(precision):
     assert nats == pytest.approx(evaluate(model, tokens, 40), rel=1e-2)
 
 
-def test_perplexity_beyond_range_is_none():
+def test_perplexity_is_none_beyond_the_float_range():
     assert perplexity(0.0) == 1 and perplexity(2.0) == pytest.approx(7.38905609893065)
     assert perplexity(1e6) is None

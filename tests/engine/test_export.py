@@ -34,7 +34,7 @@ def test_datasets(tmp_path, small_dump):
     assert sorted(os.listdir(tmp_path / "out")) == ["states.dict", "states.h5", "states.yml"]
 
 
-def test_gatescope_reads_it_again(tmp_path, small_dump):
+def test_gatescope_reads_its_own_export(tmp_path, small_dump):
     dump = StateDump.open(small_dump(tmp_path / "states.zarr"))
     export_lstmvis(str(dump.path), str(tmp_path / "states.h5"))
     again = open_states(tmp_path / "states.h5")
@@ -63,7 +63,7 @@ def test_a_name_of_any_characters(tmp_path, small_dump):
     assert config["files"] == {"states": "😀 é.h5", "words_dict": "😀 é.dict"} and config["name"] == "😀 é"
 
 
-def test_refusals_leave_nothing(tmp_path, small_dump):
+def test_refused_exports_leave_no_files(tmp_path, small_dump):
     dump = small_dump(tmp_path / "s.zarr")
     with pytest.raises(InputError, match="must end in"):
         export_lstmvis(dump, tmp_path / "states.txt")
@@ -83,7 +83,7 @@ def _export(dump, folder):
 
 
 @pytest.mark.skipif(not Path("/proc/self").exists(), reason="needs Linux's /proc")
-def test_a_file_that_cannot_be_made_is_named_by_its_place(tmp_path, small_dump):
+def test_a_file_that_cannot_be_created_is_named_by_its_final_path(tmp_path, small_dump):
     # A folder in which even root may not create a file.
     file = Path("/proc/self/states.h5")
     with pytest.raises(OSError) as error:
@@ -105,7 +105,7 @@ def test_killed_at_any_write(tmp_path, small_dump):
     assert_survives_kills(_export, lambda folder: (dump, folder), tmp_path, n_kills=2)
 
 
-def test_what_a_killed_program_left_of_any_of_the_files_is_removed(tmp_path, small_dump):
+def test_leftovers_of_a_killed_export_are_removed(tmp_path, small_dump):
     left = [partial_name(tmp_path / f"s.{suffix}") for suffix in ("h5", "dict", "yml")]
     for path in left:
         path.write_text("half")
@@ -113,7 +113,7 @@ def test_what_a_killed_program_left_of_any_of_the_files_is_removed(tmp_path, sma
     assert not any(path.exists() for path in left)
 
 
-def test_scores_are_exported_and_are_no_states_to_look_at(tmp_path):
+def test_scores_are_exported_but_not_as_states(tmp_path):
     attributes = {"vocabulary": list("ab")}
     starts = np.arange(0, 9, 4, dtype=np.int64)
     spec = DumpSpec(

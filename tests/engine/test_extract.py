@@ -34,7 +34,7 @@ def extracted(trained, text, path, **config):
 
 
 @pytest.mark.parametrize("context", [0, 7, 1000])
-def test_states_are_those_of_the_model_reading_context_and_sequence(lstm, text, tmp_path, context):
+def test_states_equal_the_model_reading_context_and_sequence(lstm, text, tmp_path, context):
     # In float64 only the rounding of the recorded float32 is left.
     model, encode = lstm.model.double(), lstm.vocabulary.encode
     dump = extracted(lstm, text, tmp_path / "e.zarr", length=40, context=context, dtype="float32", capture=("h", "c"))
@@ -75,7 +75,7 @@ def test_extraction_of_sampled_text_gives_the_sampled_states(lstm, tmp_path):
 
 
 @pytest.mark.parametrize("precise", [True, False], ids=["float64", "float32"])
-def test_a_document_is_the_same_whatever_is_read_beside_it(lstm, documents, precise):
+def test_states_of_a_document_do_not_depend_on_its_neighbours(lstm, documents, precise):
     if precise:
         lstm.model.double()
     dtype = "float32" if precise else "float16"
@@ -102,7 +102,7 @@ def test_a_document_is_the_same_whatever_is_read_beside_it(lstm, documents, prec
                 np.testing.assert_allclose(found, expected, rtol=2e-3, atol=1e-6)
 
 
-def test_a_dump_of_documents_is_what_memory_holds(lstm, documents, tmp_path, monkeypatch):
+def test_a_dump_of_documents_equals_the_states_in_memory(lstm, documents, tmp_path, monkeypatch):
     config = {"length": 40, "context": 7, "capture": ("h", "c", "log_probability")}
     monkeypatch.setattr(walk, "PIECE_BYTES", 1)
     dump = extracted(lstm, documents, tmp_path / "e.zarr", **config)
@@ -134,7 +134,7 @@ def test_files_of_a_corpus_are_documents(lstm, tmp_path):
     assert np.array_equal(whole.array("layer1/h")[:], apart.array("layer1/h")[:])
 
 
-def test_documents_go_on_where_they_were_interrupted(lstm, documents, tmp_path, monkeypatch):
+def test_interrupted_documents_resume_where_they_stopped(lstm, documents, tmp_path, monkeypatch):
     config = ExtractConfig(length=40, context=7)
     extract_states(lstm, documents, tmp_path / "whole.zarr", config)
     monkeypatch.setattr(walk, "PIECE_BYTES", 1)
@@ -160,7 +160,7 @@ def test_documents_go_on_where_they_were_interrupted(lstm, documents, tmp_path, 
     assert contents(tmp_path / "cut.zarr") == contents(tmp_path / "whole.zarr")
 
 
-def test_no_step_is_spent_on_context_that_no_document_has(lstm, documents):
+def test_no_steps_are_spent_on_nonexistent_context(lstm, documents):
     config = ExtractConfig(length=200, context=100, prime="ab")
     _, spec, reader = _planned(lstm, documents, config)
     assert (spec.document_starts == spec.sequence_starts).all()
@@ -185,7 +185,7 @@ def test_a_long_context_is_read_in_pieces(lstm, text, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("is_finished", [True, False], ids=["finished", "begun"])
-def test_a_text_that_changed_is_another_setting(lstm, text, tmp_path, monkeypatch, is_finished):
+def test_a_changed_text_counts_as_another_setting(lstm, text, tmp_path, monkeypatch, is_finished):
     if not is_finished:
         count_steps = DumpWriter.count_steps
         monkeypatch.setattr(walk, "PIECE_BYTES", 1)
@@ -206,7 +206,7 @@ def test_a_text_that_changed_is_another_setting(lstm, text, tmp_path, monkeypatc
     assert extracted(lstm, text, tmp_path / "e.zarr", length=100).text() == TEXT
 
 
-def test_what_is_wrong_with_one_of_many_documents_is_named(lstm, documents, tmp_path):
+def test_errors_name_the_bad_document_among_many(lstm, documents, tmp_path):
     for content, message in ((b"ab\nX", r"bad.txt'.*'X' .*offset 3"), (b"", "bad.txt' is empty"), (b"\xff", "bad.txt")):
         (tmp_path / "bad.txt").write_bytes(content)
         with pytest.raises(InputError, match=message):
@@ -216,7 +216,7 @@ def test_what_is_wrong_with_one_of_many_documents_is_named(lstm, documents, tmp_
     assert not (tmp_path / "e.zarr").exists()
 
 
-def test_what_the_vocabulary_lacks_is_named_by_offset(lstm, tmp_path):
+def test_unknown_characters_are_named_by_offset(lstm, tmp_path):
     path = tmp_path / "bad.txt"
     path.write_text("abc\nXYZ")
     with pytest.raises(InputError, match=r"'X' \(U\+0058\) at offset 4"):
@@ -237,7 +237,7 @@ def test_settings_out_of_range():
         ExtractConfig(context=-1)
 
 
-def test_a_path_in_the_place_of_the_model_is_refused(lstm, text):
+def test_a_path_in_place_of_the_model_is_refused(lstm, text):
     with pytest.raises(InputError, match="trained is of type str: expected TrainedModel"):
         extract_in_memory("model", text, ExtractConfig())
     with pytest.raises(InputError, match="config is of type SampleConfig: expected ExtractConfig"):
@@ -245,6 +245,6 @@ def test_a_path_in_the_place_of_the_model_is_refused(lstm, text):
 
 
 @pytest.mark.parametrize("source", [None, 5, b"text", [5]])
-def test_a_source_that_is_no_path_is_refused(lstm, source):
+def test_a_source_that_is_not_a_path_is_refused(lstm, source):
     with pytest.raises(InputError, match="is not a path: expected a str or a Path"):
         extract_in_memory(lstm, source, ExtractConfig())

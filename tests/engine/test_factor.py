@@ -7,7 +7,7 @@ from gatescope.engine.factor import Factor, cholesky
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_singular_matrices_get_just_enough_on_the_diagonal(dtype):
+def test_singular_matrices_get_just_enough_diagonal_jitter(dtype):
     generator = np.random.default_rng(3)
     thin = np.vstack([np.eye(3), generator.standard_normal((5, 3))]).astype(dtype)
     matrix = thin @ thin.T

@@ -32,7 +32,7 @@ def test_device_factor_solves_like_the_cpu_factor(device, centred):
         assert got[-1] == 0
 
 
-def test_a_singular_matrix_has_a_factor(device):
+def test_a_singular_matrix_is_factored_like_on_the_cpu(device):
     rows = np.random.default_rng(2).normal(size=(50, 6))
     # One unit repeats the one before it, one is a difference of others, and one is always 0.
     rows[:, 2], rows[:, 4], rows[:, 5] = rows[:, 1], rows[:, 0] - rows[:, 3], 0
@@ -49,13 +49,13 @@ def test_a_singular_matrix_has_a_factor(device):
         assert (np.linalg.eigvalsh(inverse[np.ix_([0, 1, 3, 5], [0, 1, 3, 5])]) > 0).all()
 
 
-def test_what_is_not_positive_definite_is_noticed(device):
+def test_an_indefinite_matrix_gets_more_jitter(device):
     correlation = np.array([[1.0, 1.1], [1.1, 1.0]])
     factor, jitter = cholesky(device(correlation))
     factor = factor.get()
     assert np.isfinite(factor).all() and (factor @ factor.T)[0, 0] == pytest.approx(1 + jitter) and jitter > 0.1
 
 
-def test_a_matrix_that_is_not_finite_is_replaced_by_none_at_all(device):
+def test_a_nonfinite_matrix_is_replaced_by_the_identity(device):
     factor = DeviceFactor(device(np.full((3, 3), np.nan)), None, 1.0)
     np.testing.assert_allclose(factor.solve(device(np.array([1.0, 2.0, 3.0, 4.0]))).get(), [1, 2, 3, 0])

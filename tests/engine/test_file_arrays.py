@@ -52,7 +52,7 @@ def test_bfloat16_of_safetensors_is_read_as_float32(tmp_path):
     assert source.dtype == np.float32 and np.array_equal(source.features(["h"]), values.float().numpy())
 
 
-def test_a_stored_member_of_an_npz_is_compared_with_its_checksum(tmp_path):
+def test_a_stored_npz_member_is_verified_by_its_checksum(tmp_path):
     many = np.tile(ROWS, (100, 1))
     path = write_npz(tmp_path / "x.npz", h=many, other=2 * many)
     assert open_states(path).verify() == []
@@ -114,7 +114,7 @@ class Touch:
 
 
 @pytest.mark.parametrize("compression", [None, zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
-def test_a_pickle_by_the_name_of_an_array_is_not_loaded(tmp_path, compression):
+def test_a_pickle_named_like_an_array_is_not_loaded(tmp_path, compression):
     stored = pickle.dumps(Touch(tmp_path / "loaded"))
     path = tmp_path / "x.npy"
     path.write_bytes(stored)

@@ -48,7 +48,7 @@ def test_write_atomic_leaves_the_old_file_when_the_disk_is_full(tmp_path, small_
     assert os.listdir(tmp_path) == ["file"]
 
 
-def test_write_atomic_makes_no_folder(tmp_path):
+def test_write_atomic_does_not_create_folders(tmp_path):
     with pytest.raises(FileNotFoundError):
         write_atomic(tmp_path / "missing" / "file", b"new")
     assert os.listdir(tmp_path) == []
@@ -91,7 +91,7 @@ def test_the_bytes_are_on_the_disk_before_the_name(tmp_path, monkeypatch):
     assert calls == [("fsync", partial), ("replace", partial), ("fsync", tmp_path.name)]
 
 
-def test_remove_partial_touches_nothing_else(tmp_path):
+def test_remove_partial_removes_only_partial_files(tmp_path):
     kept = ["states.partial", "a.0123.partial", "b.txt", "inner/c.0123456789abcdef0123456789abcdef.partial.txt"]
     for name in kept:
         file = tmp_path / name
@@ -106,7 +106,7 @@ def test_remove_partial_touches_nothing_else(tmp_path):
     assert not folder.exists()
 
 
-def test_only_what_was_left_of_one_file_is_removed(tmp_path):
+def test_remove_partial_of_removes_only_leftovers_of_one_file(tmp_path):
     path = tmp_path / "text.txt"
     left, others = partial_name(path), [path, tmp_path / "text.txt.bak", partial_name(tmp_path / "text2.txt")]
     for each in (left, *others):
@@ -135,7 +135,7 @@ def test_write_json(tmp_path):
 
 
 @pytest.mark.parametrize("number", [float("nan"), float("inf")])
-def test_write_json_refuses_what_json_cannot_say(tmp_path, number):
+def test_write_json_refuses_nonfinite_numbers(tmp_path, number):
     file = tmp_path / "value.json"
     write_json(file, 1)
     with pytest.raises(ValueError, match="JSON"):

@@ -14,7 +14,7 @@ DEVICES = ("cpu", pytest.param("cuda", marks=pytest.mark.cuda))
 
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("value", [torch.nan, torch.inf, -torch.inf])
-def test_one_value_in_an_array(device, value):
+def test_one_nonfinite_value_in_an_array_is_found(device, value):
     for dtype in DTYPES:
         array = torch.randn(5, 3, 4, device=device).to(dtype)
         assert is_finite(array)

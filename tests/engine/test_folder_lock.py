@@ -19,7 +19,7 @@ def _hold(folder, ready):
         multiprocessing.Event().wait()
 
 
-def test_a_program_that_is_killed_lets_go(tmp_path):
+def test_a_killed_program_releases_its_lock(tmp_path):
     ready = SERVER.Event()
     process = SERVER.Process(target=_hold, args=(tmp_path, ready))
     process.start()
@@ -34,7 +34,7 @@ def test_a_program_that_is_killed_lets_go(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_of_two_that_wait_for_the_same_file_one_has_it(tmp_path, monkeypatch):
+def test_only_one_of_two_waiting_programs_gets_the_lock(tmp_path, monkeypatch):
     """The lock file that one process has opened is removed by the process that leaves, and created anew by a third."""
     leaving, third = locked(tmp_path), locked(tmp_path)
     leaving.__enter__()
@@ -55,7 +55,7 @@ def test_of_two_that_wait_for_the_same_file_one_has_it(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("error", [OSError(30, "Read-only file system"), OSError(38, "Function not implemented")])
-def test_where_there_are_no_locks_nobody_is_kept(tmp_path, monkeypatch, error):
+def test_programs_proceed_where_locks_are_unsupported(tmp_path, monkeypatch, error):
     def refuse(*given):
         raise error
 

@@ -17,11 +17,11 @@ from gatescope.engine.free_memory import require_room, size
         (8 * 10**13, "80,000.00 GB"),
     ],
 )
-def test_a_size_has_the_unit_that_fits(n_bytes, said):
+def test_sizes_use_a_fitting_unit(n_bytes, said):
     assert size(n_bytes) == said
 
 
-def test_both_sizes_are_said():
+def test_the_error_names_needed_and_free_size():
     require_room(10, 10, "states", "the disk", "record fewer")
     with pytest.raises(InputError, match=r"^states take 5\.20 MB and the disk has 40\.00 kB free: record fewer$"):
         require_room(5_200_000, 40_000, "states", "the disk", "record fewer")

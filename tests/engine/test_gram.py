@@ -40,7 +40,7 @@ def test_moments_of_columns_far_from_zero(weighted, dtype):
     assert (np.abs(full.covariance - covariance)[kept] <= 60 * eps * size).all()
 
 
-def test_spread_by_the_weights_of_some_hypotheses():
+def test_spread_follows_the_weights_of_the_chosen_hypotheses():
     generator = np.random.default_rng(1)
     X = generator.standard_normal((3000, 4)) * [1, 5, 0.1, 1] + [0, 100, 3, 7]
     X[:, 3] = 7.0
@@ -60,7 +60,7 @@ def test_spread_by_the_weights_of_some_hypotheses():
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("spread", [0.0, 1e-4, 1.0])
-def test_the_spread_where_the_weights_are(device, dtype, spread):
+def test_spread_counts_only_rows_with_weight(device, dtype, spread):
     """Units that vary little where they have weight, and much elsewhere."""
     generator = np.random.default_rng(2)
     X = (generator.standard_normal((3000, 3)) * [1, 100, 1] + [0, 0, 50]).astype(dtype)
@@ -80,7 +80,7 @@ def test_the_spread_where_the_weights_are(device, dtype, spread):
         assert (found[0, :2] == 0).all() == (moments.sd[:2] == 0).all() == (spread == 0)
 
 
-def test_a_unit_far_from_zero_varies_by_its_values_alone():
+def test_rounding_far_from_zero_does_not_count_as_spread():
     generator = np.random.default_rng(3)
     X = (1000 + 5e-4 * generator.standard_normal((3000, 1))).astype(np.float32)
     with RowBlocks(X, np.float32) as rows:
@@ -95,7 +95,7 @@ def test_a_unit_far_from_zero_varies_by_its_values_alone():
             assert weighted_sd(rows, Weights(weight, 3000, 1, np), np.array([0])) == 0
 
 
-def test_values_that_are_not_finite_are_named_and_large_ones_are_not():
+def test_nonfinite_values_are_refused_and_large_ones_accepted():
     X = np.ones((500, 3), np.float32)
     X[77, 1] = np.nan
     with RowBlocks(X, np.float32) as rows, pytest.raises(InputError, match="NaN at row 77, column 1"):

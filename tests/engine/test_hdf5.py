@@ -41,14 +41,14 @@ def test_neurox_layout(tmp_path):
     assert np.array_equal(source.tokens, same) and len(set(source.tokens)) == len(first)
 
 
-def test_numbers_for_names_are_no_sentences_without_their_index(tmp_path):
+def test_numbered_datasets_are_sentences_only_with_an_index(tmp_path):
     cubes = RANDOM.normal(size=(2, 15, 8, H)).astype(np.float32)
     source = open_states(write_h5(tmp_path / "layers.h5", **{"0": cubes[0], "1": cubes[1]}))
     assert source.names == ["0", "1"] and source.n_rows == 120 and len(source.sequence_starts) == 9
     assert np.array_equal(source.array("1")[15:30], cubes[1][:, 1])
 
 
-def test_sentences_without_a_word_are_no_rows(tmp_path):
+def test_empty_sentences_give_no_rows(tmp_path):
     values = {"0": np.zeros((2, 0, H), np.float32), "1": np.ones((2, 3, H), np.float32)}
     index = json.dumps({"": "0", "a b c": "1"})
     for name, chosen in (("some", values), ("none", {"0": values["0"]})):

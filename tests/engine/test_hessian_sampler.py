@@ -51,7 +51,7 @@ def test_a_sample_keeps_the_spectrum():
     np.testing.assert_allclose(mean, center, atol=5 * X.std() / np.sqrt(1200))
 
 
-def test_rows_that_carry_all_curvature_are_drawn_for_certain():
+def test_rows_that_carry_all_curvature_are_always_drawn():
     X, _ = make(5000)
     curvature = np.zeros(5000)
     curvature[::50] = 1.0
@@ -81,7 +81,7 @@ def test_the_row_of_the_largest_curvature_is_always_drawn(largest):
 
 
 @pytest.mark.parametrize("power", [0, 6, 100])
-def test_a_sample_is_as_large_as_its_variance_asks_for(power):
+def test_sample_size_follows_the_required_variance(power):
     X, _ = make(40_000)
     curvature = np.random.default_rng(3).random(40_000) ** power
     with RowBlocks(X, np.float64) as rows:
@@ -95,7 +95,7 @@ def test_a_sample_is_as_large_as_its_variance_asks_for(power):
 
 
 @pytest.mark.parametrize("n_threads", [1, 2, 5])
-def test_each_factor_is_made_once_by_a_share_of_the_cores(n_threads):
+def test_each_factor_is_computed_once_with_a_share_of_the_cores(n_threads):
     X, curvature = make(2000)
     right, factors = np.arange(1.0, 8), {}
     with RowBlocks(X, np.float64) as rows:
@@ -134,7 +134,7 @@ def test_a_device_draws_the_same_rows_and_forms_the_same_matrix(device, dtype):
 
 
 @pytest.mark.cuda
-def test_a_coarse_matrix_is_that_of_rounded_rows():
+def test_a_coarse_matrix_equals_that_of_rounded_rows():
     """TF32 keeps 10 bits of the fraction, float32 23."""
     X, curvature = (torch.from_numpy(values).float().cuda() for values in make(3000))
     cupy = pytest.importorskip("cupy")

@@ -79,7 +79,7 @@ def test_packed_sequences(tmp_path, tokens):
     np.testing.assert_allclose(np.asarray(dump.array("layer0/h")), rows.detach().half().numpy(), atol=2e-3)
 
 
-def test_packed_batches_are_padded_with_anything(tmp_path, tokens):
+def test_padding_of_packed_batches_may_hold_anything(tmp_path, tokens):
     rnn, lengths = nn.GRU(V, H, batch_first=True), torch.tensor([2, 7, 5])
     x = nn.functional.one_hot(tokens[0], V).float()
     padded = tokens[0].clone()
@@ -175,7 +175,7 @@ def test_step_by_step(tmp_path, tokens):
 
 
 @pytest.mark.parametrize("layout", ["BTH", "TBH"])
-def test_a_step_of_a_cell_is_no_sequence(tmp_path, tokens, layout):
+def test_single_steps_of_a_cell_are_refused_as_sequences(tmp_path, tokens, layout):
     cell, state = nn.LSTMCell(V, H), None
     x = nn.functional.one_hot(tokens[0], V).float()
     modules = {"layer0/h": cell, "layer0/c": (cell, lambda output: output[1])}
@@ -225,7 +225,7 @@ def test_one_sequence_without_a_batch(tmp_path, tokens):
     assert np.array_equal(np.asarray(dump.array("layer0/h")), torch.cat(outputs).half().numpy())
 
 
-def test_a_loop_that_carries_its_state_on(tmp_path, tokens):
+def test_a_loop_that_carries_its_state_continues_its_sequences(tmp_path, tokens):
     rnn, outputs = nn.GRU(V, H, batch_first=True), []
     text = tokens.permute(1, 0, 2).reshape(B, 4 * T)
     with record_states(rnn, {"layer0/h": rnn}, tmp_path / "s", vocabulary=VOCABULARY) as recording:
@@ -247,7 +247,7 @@ def test_a_loop_that_carries_its_state_on(tmp_path, tokens):
     assert np.array_equal(np.asarray(dump.array("layer0/h")), expected.half().numpy())
 
 
-def test_what_cannot_go_on(tmp_path, tokens):
+def test_invalid_continuations_are_refused(tmp_path, tokens):
     model = nn.Embedding(V, H)
     with record_states(model, {"layer0/h": ""}, tmp_path / "s", vocabulary=VOCABULARY) as recording:
 
@@ -316,7 +316,7 @@ def test_a_backward_pass_that_calls_modules_again(tmp_path, tokens, is_reentrant
     [(NAN, None), (NAN.float(), None), ([[0], [1, 2]], None), (NAN[0, :1], None), (NAN, [3]), (NAN * 9, None)],
     ids=["states", "floats", "ragged", "shape", "lengths", "vocabulary"],
 )
-def test_an_add_that_failed_is_no_hindrance(tmp_path, tokens, lengths):
+def test_recording_works_after_a_failed_add(tmp_path, tokens, lengths):
     model = nn.Embedding(V, H)
     with torch.no_grad():
         model.weight[V - 1] = float("nan")
@@ -333,7 +333,7 @@ def test_an_add_that_failed_is_no_hindrance(tmp_path, tokens, lengths):
     assert np.array_equal(np.asarray(dump.array("layer0/h")), expected)
 
 
-def test_the_weights_are_told_apart(tmp_path, tokens):
+def test_dumps_of_different_weights_are_not_concatenated(tmp_path, tokens):
     def recorded(name, model, **attributes):
         path = tmp_path / name
         with record_states(model, {"layer0/h": ""}, path, vocabulary=VOCABULARY, attributes=attributes) as recording:
@@ -351,7 +351,7 @@ def test_the_weights_are_told_apart(tmp_path, tokens):
     assert StateDump.open(own).attributes["weights_sha256"] == "7" * 64
 
 
-def test_one_output_has_one_name(tmp_path):
+def test_one_output_cannot_have_two_names(tmp_path):
     both = {"layer0/h": "rnn", "layer1/h": "rnn"}
     with pytest.raises(InputError, match="layer0/h and layer1/h are the same output: use pairs"):
         record_states(Tagger(), both, tmp_path / "s", vocabulary=VOCABULARY)
@@ -367,7 +367,7 @@ def test_warns_when_a_stacked_rnn_is_recorded_as_layer0(tmp_path, recwarn):
         record_states(Tagger(), {"layer0/h": "rnn"}, tmp_path / "s", vocabulary=VOCABULARY)
 
 
-def test_hooks_are_gone_and_nothing_is_left_after_an_error(tmp_path, tokens):
+def test_an_error_removes_the_hooks_and_all_files(tmp_path, tokens):
     model = Tagger()
     with (
         pytest.raises(ZeroDivisionError),

@@ -30,7 +30,7 @@ def record(path, tokens, model=None, **options):
             recording.add(batch)
 
 
-def test_hooks_are_gone_when_the_recording_cannot_begin(tmp_path):
+def test_hooks_are_removed_if_the_recording_cannot_start(tmp_path):
     class Hookless(nn.Identity):
         def register_forward_hook(self, *args, **options):
             raise RuntimeError("no hooks here")
@@ -42,7 +42,7 @@ def test_hooks_are_gone_when_the_recording_cannot_begin(tmp_path):
     assert not model[0]._forward_hooks and os.listdir(tmp_path) == []
 
 
-def test_an_earlier_dump_is_kept_unless_asked(tmp_path, tokens):
+def test_an_earlier_dump_is_replaced_only_on_request(tmp_path, tokens):
     path = tmp_path / "s"
     record(path, tokens[:1])
     with pytest.raises(InputError, match="already exists: choose another path, or overwrite=True"):
@@ -52,7 +52,7 @@ def test_an_earlier_dump_is_kept_unless_asked(tmp_path, tokens):
     assert StateDump.open(path).n_rows == 2 * B * T and os.listdir(tmp_path) == ["s"]
 
 
-def test_recordings_that_were_made_before_either_ran(tmp_path, tokens):
+def test_a_second_recording_to_the_same_path_is_refused(tmp_path, tokens):
     model, path = nn.Embedding(V, H), tmp_path / "s"
     first, second = (record_states(model, {"layer0/h": ""}, path, vocabulary=VOCABULARY) for _ in range(2))
     with first:
@@ -73,7 +73,7 @@ def test_recordings_that_were_made_before_either_ran(tmp_path, tokens):
     assert contents(path) == before and not model._forward_hooks
 
 
-def test_a_dump_that_came_meanwhile_is_kept(tmp_path, tokens):
+def test_a_dump_created_meanwhile_is_kept(tmp_path, tokens):
     model, path = nn.Embedding(V, H), tmp_path / "s"
     with (
         pytest.raises(InputError, match="already exists"),
@@ -87,7 +87,7 @@ def test_a_dump_that_came_meanwhile_is_kept(tmp_path, tokens):
 
 
 @pytest.mark.parametrize("kind", ["file", "folder"])
-def test_nothing_but_a_dump_is_replaced_which_is_said_at_once(tmp_path, kind):
+def test_replacing_anything_but_a_dump_is_refused_immediately(tmp_path, kind):
     path = tmp_path / "s"
     if kind == "folder":
         path.mkdir()
@@ -97,7 +97,7 @@ def test_nothing_but_a_dump_is_replaced_which_is_said_at_once(tmp_path, kind):
     assert contents(tmp_path) in ({"s": b"mine"}, {"s/mine": b"mine"})
 
 
-def test_a_link_stays_a_link(tmp_path, tokens):
+def test_a_symlink_stays_a_symlink(tmp_path, tokens):
     (tmp_path / "disk").mkdir()
     os.symlink(tmp_path / "disk" / "s", tmp_path / "link")
     for overwrite in (False, True):
@@ -106,7 +106,7 @@ def test_a_link_stays_a_link(tmp_path, tokens):
     assert (tmp_path / "link").is_symlink() and os.listdir(tmp_path / "disk") == ["s"]
 
 
-def test_the_program_may_go_to_another_folder(tmp_path, tokens, monkeypatch):
+def test_changing_the_working_folder_does_not_move_the_dump(tmp_path, tokens, monkeypatch):
     model = nn.Embedding(V, H)
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path)

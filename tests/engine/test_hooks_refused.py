@@ -66,7 +66,7 @@ BAD = [
 
 
 @pytest.mark.parametrize(("use", "message"), BAD)
-def test_what_does_not_fit_is_named(tmp_path, use, message):
+def test_mismatched_input_is_named(tmp_path, use, message):
     with pytest.raises(InputError, match=message):
         wrong(tmp_path, use)
     assert os.listdir(tmp_path) == []

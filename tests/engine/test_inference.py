@@ -29,7 +29,7 @@ def small_blocks(monkeypatch):
 
 @pytest.mark.parametrize("fit_intercept", [True, False])
 @pytest.mark.parametrize("clustered", [False, True])
-def test_errors_and_p_values_are_those_of_statsmodels(small_blocks, fit_intercept, clustered):
+def test_errors_and_p_values_equal_statsmodels(small_blocks, fit_intercept, clustered):
     X, Y, groups = make()
     probes = LogisticProbes(C=np.inf, fit_intercept=fit_intercept, tol=1e-11).fit(X, Y)
     names = np.array([f"sequence {g}" for g in groups])
@@ -75,7 +75,7 @@ def test_weights_count_rows(clustered, each):
         np.testing.assert_allclose(got.p_values[k], oracle.pvalues[1:], rtol=1e-5, atol=1e-300)
 
 
-def test_class_weights_are_no_more_rows():
+def test_class_weights_do_not_change_the_number_of_rows():
     X, Y, groups = make(N=200)
     plain, heavy = (LogisticProbes(C=np.inf, tol=1e-11, class_weight=w).fit(X, Y) for w in (None, {0: 5.0, 1: 5.0}))
     # All scores and all information are five times as large, but the number of rows stays.
@@ -103,7 +103,7 @@ def test_a_penalty_is_part_of_the_information_and_forbids_p_values(standardize):
 
 
 @pytest.mark.filterwarnings("ignore:1 of 1 probes did not converge")
-def test_what_has_no_errors_is_nan():
+def test_undefined_standard_errors_are_nan():
     X, Y, groups = make()
     Y[:, 1] = True
     probes = LogisticProbes().fit(X, Y)
@@ -130,7 +130,7 @@ def test_what_has_no_errors_is_nan():
 
 @pytest.mark.parametrize("offset", [1e6, 1e8])
 @pytest.mark.parametrize("grouped", [False, True], ids=["rows", "groups"])
-def test_units_far_from_zero_have_the_errors_that_they_have_near_it(offset, grouped):
+def test_standard_errors_do_not_change_with_an_offset(offset, grouped):
     rng = np.random.default_rng(0)
     X = rng.integers(-50, 50, size=(600, 4)) / 16
     y = X[:, 0] + rng.normal(size=600) > 0
@@ -144,7 +144,7 @@ def test_units_far_from_zero_have_the_errors_that_they_have_near_it(offset, grou
     assert far.intercept[0] > near.intercept[0] * offset / 1000
 
 
-def test_what_was_not_fitted_has_no_errors():
+def test_standard_errors_refuse_labels_that_were_not_fitted():
     rng = np.random.default_rng(0)
     X = rng.normal(size=(300, 3))
     y = X[:, 0] + rng.normal(size=300) > 0

@@ -138,7 +138,7 @@ def test_directions_are_erased_in_every_layer_and_state(architecture):
         np.testing.assert_allclose(each, undisturbed[name], rtol=1e-12, atol=1e-12)
 
 
-def test_a_gru_that_resets_before_the_product_is_stepped_as_its_layer_goes():
+def test_gru_with_reset_before_the_product_steps_like_its_layer():
     model, tokens, initial, values = drawn(cell="gru", layers=2, reset_after=False)
     units = torch.zeros(2, 2, H, dtype=torch.bool)
     units[1, 1] = True
@@ -150,7 +150,7 @@ def test_a_gru_that_resets_before_the_product_is_stepped_as_its_layer_goes():
     assert (intervened_losses(after, tokens, initial, Held(values, units[:1]))[0] - nothing).abs().max() > 0.01
 
 
-def test_without_its_top_layer_a_model_knows_its_output_bias_alone():
+def test_zeroing_the_top_layer_leaves_only_the_output_bias():
     model, tokens, initial, values = drawn(cell="lstm", layers=2)
     units = torch.zeros(1, 2, H, dtype=torch.bool)
     units[0, 1] = True
@@ -160,7 +160,7 @@ def test_without_its_top_layer_a_model_knows_its_output_bias_alone():
 
 
 @pytest.mark.parametrize("cell", [{"cell": "lstm"}, {"cell": "gru", "reset_after": False}, {"cell": "rnn"}])
-def test_a_gpu_would_multiply_in_float32_proper(cell, monkeypatch):
+def test_gpu_products_would_be_full_float32(cell, monkeypatch):
     model, tokens, initial, values = drawn(layers=1, **cell)
     said, inputs = [], CharacterModel.inputs
     monkeypatch.setattr(CharacterModel, "inputs", lambda *given: said.append(recurrent_precision()) or inputs(*given))

@@ -17,7 +17,7 @@ HELD = Held({name: normal(L, T, S, H) for name in STATES}, normal(V, L, H) > 0)
 ERASED = Erased(normal(V, L, 2 * H), normal(V, L, 2 * H), normal(V, L, 2 * H))
 
 
-def test_held_units_are_what_they_are_held_at():
+def test_held_units_take_their_given_values():
     found = HELD.after(1, 2, STATES)
     for name, state in STATES.items():
         for v in range(V):
@@ -36,7 +36,7 @@ def test_erasure_projects_all_states_of_a_layer_jointly():
             torch.testing.assert_close(after[v, s], x[v, s] - write * (u @ (x[v, s] - mean)), rtol=1e-12, atol=1e-12)
 
 
-def test_far_from_zero_little_is_lost_to_rounding():
+def test_erasure_loses_little_to_rounding_far_from_zero():
     u, v = normal(1, 1, H), normal(1, 1, H)
     u /= (u * v).sum()
     mean, x = torch.full((1, 1, H), 1e4).double(), 1e4 + 0.01 * normal(1, S, H)
@@ -46,7 +46,7 @@ def test_far_from_zero_little_is_lost_to_rounding():
     assert (single.double() - exact).abs().max() < 6e-4
 
 
-def test_parts_do_what_the_whole_does():
+def test_split_interventions_equal_the_whole():
     for whole in (HELD, ERASED):
         parts = list(whole.split(2))
         assert len(whole) == V and [len(part) for part in parts] == [2, 2, 1]

@@ -23,7 +23,7 @@ def inverse_hessians(rows, n_problems):
 
 
 @pytest.mark.parametrize("on_device", [False, True])
-def test_directions_are_those_of_the_matrix_and_pairs_without_curvature_are_left_out(device, on_device):
+def test_directions_equal_the_matrix_and_skip_pairs_without_curvature(device, on_device):
     generator = np.random.default_rng(0)
     X = generator.standard_normal((300, 4))
     columns = np.arange(3)
@@ -55,7 +55,7 @@ def test_directions_are_those_of_the_matrix_and_pairs_without_curvature_are_left
         np.testing.assert_allclose(found[:, k], -matrices[k] @ g[:, k], rtol=1e-9)
 
 
-def test_a_matrix_of_its_own_leaves_the_others_the_shared_one():
+def test_renewing_one_matrix_leaves_the_shared_one_for_others():
     generator = np.random.default_rng(0)
     X, g, columns = generator.standard_normal((300, 4)), generator.standard_normal((5, 3)), np.arange(3)
     with RowBlocks(X, np.float64) as rows:
@@ -68,7 +68,7 @@ def test_a_matrix_of_its_own_leaves_the_others_the_shared_one():
     assert np.linalg.norm(found[:, 0]) > 2 * np.linalg.norm(before[:, 0]) and found[:, 0] @ g[:, 0] < 0
 
 
-def test_a_shared_matrix_stays_while_it_is_needed():
+def test_a_shared_matrix_is_kept_while_needed():
     X = np.random.default_rng(0).standard_normal((300, 4))
     with RowBlocks(X, np.float64) as rows:
         inverse = inverse_hessians(rows, 3)

@@ -59,7 +59,7 @@ def test_rows_of_weight_zero_are_as_if_absent(class_weight):
         np.testing.assert_allclose(probes.objective_[k], alone.objective_[0], rtol=1e-12)
 
 
-def test_objective_gradient_and_decrement_are_those_of_the_formula():
+def test_objective_gradient_and_decrement_match_the_formula():
     X, Y = make_problem(900, 12, 4)
     weight = np.random.default_rng(3).uniform(0.1, 1, Y.shape)
     probes = LogisticProbes(C=0.3, tol=1e-4).fit(X, Y, sample_weight=weight)
@@ -78,7 +78,7 @@ def test_objective_gradient_and_decrement_are_those_of_the_formula():
 
 
 @pytest.mark.parametrize("options", [{}, {"class_weight": "balanced"}, {"C": 0.01, "standardize": True}])
-def test_a_mask_of_one_hypothesis_is_nothing_to_the_others(options):
+def test_a_mask_of_one_hypothesis_does_not_affect_others(options):
     X, Y = make_problem(3000, 20, 4)
     X[1500:] *= 4
     mask = np.random.default_rng(4).random(Y.shape) < 0.7
@@ -91,7 +91,7 @@ def test_a_mask_of_one_hypothesis_is_nothing_to_the_others(options):
         np.testing.assert_allclose(together.coef_[k], alone.coef_[0], rtol=0, atol=1e-9 * np.abs(alone.coef_).max())
 
 
-def test_a_queue_longer_than_the_tile_gives_the_same(monkeypatch):
+def test_a_queue_longer_than_the_tile_gives_the_same_fits(monkeypatch):
     X, Y = make_problem(400, 7, 11)
     whole = LogisticProbes(tol=1e-11).fit(X, Y)
     monkeypatch.setattr(tile_width, "TILE", 3)
@@ -100,7 +100,7 @@ def test_a_queue_longer_than_the_tile_gives_the_same(monkeypatch):
     assert (tiled.n_passes_ > 0).all()
 
 
-def test_block_size_and_threads_change_nothing_beyond_rounding(monkeypatch):
+def test_block_size_and_threads_change_only_rounding(monkeypatch):
     X, Y = make_problem(2000, 10, 4)
     X = X * 3
     whole = LogisticProbes(tol=1e-12).fit(X, Y)
@@ -113,7 +113,7 @@ def test_block_size_and_threads_change_nothing_beyond_rounding(monkeypatch):
 
 
 @pytest.mark.parametrize("far", [0, 30, 3000])
-def test_a_gradient_is_that_of_the_states_as_they_are(far):
+def test_the_gradient_is_accurate_for_uncentred_states(far):
     X, Y = make_problem(4000, 12, 6)
     # A unit that hardly varies around a value far from zero, as cells that count do.
     X[:, 5] = far + 0.1 * X[:, 5]
@@ -127,7 +127,7 @@ def test_a_gradient_is_that_of_the_states_as_they_are(far):
     assert probes.grad_norm_.max() <= 1e-6
 
 
-def test_one_C_for_each_hypothesis():
+def test_each_hypothesis_may_have_its_own_C():
     X, Y = make_problem(500, 6, 3)
     C = np.array([0.02, 1.0, 30.0])
     probes = LogisticProbes(C, tol=1e-12).fit(X, np.repeat(Y[:, :1], 3, axis=1))
@@ -155,7 +155,7 @@ def test_a_warm_start_finds_the_same_minimum_sooner(dtype, options):
     assert other.coef_.shape == (2, 5)
 
 
-def test_a_warm_start_forgets_an_intercept_that_is_fitted_no_more():
+def test_a_warm_start_drops_an_intercept_no_longer_fitted():
     X, Y = make_problem(800, 6, 2)
     warm = LogisticProbes(tol=1e-10, warm_start=True).fit(X, Y)
     warm.set_params(fit_intercept=False).fit(X + 1, Y)
@@ -186,7 +186,7 @@ def test_standardize_penalises_scaled_columns(fit_intercept):
         np.testing.assert_allclose(probes.decision_function(X)[:, k], logits, rtol=1e-6, atol=1e-7)
 
 
-def test_standardize_takes_the_spread_by_the_weights_of_each_hypothesis():
+def test_standardize_uses_the_weighted_spread_of_each_hypothesis():
     X, Y = make_problem(900, 8, 3, spread=2.0)
     X[450:] *= 5
     weight = np.random.default_rng(3).uniform(0, 2, Y.shape)
@@ -200,7 +200,7 @@ def test_standardize_takes_the_spread_by_the_weights_of_each_hypothesis():
 
 @pytest.mark.parametrize(("dtype", "spread"), [(np.float32, 1e-4), (np.float64, 1e-4), (np.float64, 1e-7)])
 @pytest.mark.parametrize("C", [1e-3, 1.0])
-def test_standardize_where_a_unit_varies_less_than_elsewhere(dtype, spread, C):
+def test_standardize_handles_units_that_vary_less_where_weighted(dtype, spread, C):
     generator = np.random.default_rng(0)
     X, mask, decisive = generator.standard_normal((5000, 2)), generator.random(5000) < 0.3, generator.normal(size=5000)
     X[mask, 0] = 0.3 + spread * decisive[mask]

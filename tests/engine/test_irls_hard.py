@@ -17,7 +17,7 @@ from gatescope.engine.inverse_hessian import InverseHessians
 from gatescope.engine.irls import LogisticProbes
 
 
-def test_batch_equals_single_fits_and_a_bad_hypothesis_changes_nothing():
+def test_batch_equals_single_fits_despite_a_bad_hypothesis():
     X, Y = make_problem(600, 9, 8)
     Y[:, 2], Y[:, 5] = False, True
     weight = np.ones(Y.shape)
@@ -39,7 +39,7 @@ def test_batch_equals_single_fits_and_a_bad_hypothesis_changes_nothing():
 @pytest.mark.parametrize("n_targets", [1, 3])
 @pytest.mark.parametrize("dtype", [np.float16, np.float64])
 @pytest.mark.filterwarnings("error")
-def test_no_hypothesis_has_weight(dtype, n_targets):
+def test_all_zero_weights_give_one_class_everywhere(dtype, n_targets):
     X, Y = make_problem(200, 5, n_targets)
     X, weight = X.astype(dtype), np.zeros(Y.shape)
     for labels in (Y, Y[:, 0]) if n_targets == 1 else (Y,):
@@ -68,7 +68,7 @@ def test_batch_and_single_fits_have_the_same_status(dtype):
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
 @pytest.mark.parametrize("seed", [5, 7])
-def test_without_a_penalty_duplicates_and_sums_of_units_are_left_out(dtype, seed):
+def test_unpenalised_fits_drop_duplicates_and_sums_of_units(dtype, seed):
     generator = np.random.default_rng(seed)
     X = generator.standard_normal((500, 4)).astype(dtype)
     Y = X[:, :2] + generator.logistic(size=(500, 2)) > 0
@@ -82,7 +82,7 @@ def test_without_a_penalty_duplicates_and_sums_of_units_are_left_out(dtype, seed
 
 @pytest.mark.parametrize("size", [1e-50, 1e-46, 1e30, 1e50])
 @pytest.mark.filterwarnings("error")
-def test_the_size_of_the_weights_is_nothing_without_a_penalty(size):
+def test_unpenalised_fits_do_not_depend_on_the_weight_scale(size):
     X, Y = make_problem(400, 3, 2)
     X = X.astype(np.float32)
     expected = LogisticProbes(np.inf).fit(X, Y)
@@ -92,7 +92,7 @@ def test_the_size_of_the_weights_is_nothing_without_a_penalty(size):
     np.testing.assert_allclose(got.objective_, expected.objective_ * size, rtol=1e-6)
 
 
-def test_without_a_penalty():
+def test_unpenalised_fits_report_separable_hypotheses():
     generator = np.random.default_rng(7)
     X = generator.standard_normal((400, 4))
     X[:150, 0] = 0
@@ -107,7 +107,7 @@ def test_without_a_penalty():
 
 
 @pytest.mark.parametrize("difference", [1e-4, 3e-6, 1e-6])
-def test_without_a_penalty_two_units_may_differ_by_little(difference):
+def test_unpenalised_fits_resolve_nearly_equal_units(difference):
     generator = np.random.default_rng(0)
     one, other = generator.standard_normal((2, 4000))
     X = np.column_stack([one, one + difference * other]).astype(np.float32)
@@ -122,7 +122,7 @@ def test_without_a_penalty_two_units_may_differ_by_little(difference):
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
 @pytest.mark.parametrize("C", [1e4, np.inf])
-def test_a_unit_that_varies_in_a_few_rows(dtype, C):
+def test_a_unit_that_varies_in_few_rows_is_fitted(dtype, C):
     """A sample of the rows may see the unit at a single value only."""
     generator = np.random.default_rng(0)
     X, rare = generator.standard_normal((20_000, 64)), generator.random(20_000) < 0.0005
@@ -137,7 +137,7 @@ def test_a_unit_that_varies_in_a_few_rows(dtype, C):
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
 @pytest.mark.parametrize("seed", range(4))
 @pytest.mark.filterwarnings("ignore:.*probes did not converge")
-def test_what_is_said_of_a_fit_is_true_after_steps_far_too_long(monkeypatch, dtype, seed):
+def test_reported_results_are_true_even_after_huge_steps(monkeypatch, dtype, seed):
     # The sample's matrix then holds rounding errors in place of the unit's variance, and steps are 1e17 times too long.
     monkeypatch.setattr(unseen_units, "LEAST_VARIANCE", 0.0)
     generator = np.random.default_rng(seed)
@@ -156,7 +156,7 @@ def test_what_is_said_of_a_fit_is_true_after_steps_far_too_long(monkeypatch, dty
 
 @pytest.mark.parametrize(("n_far", "status"), [(0, "converged"), (1, "converged"), (2, "max_iter")])
 @pytest.mark.filterwarnings("ignore:.*probes did not converge")
-def test_logits_that_were_far_away_are_computed_anew(monkeypatch, n_far, status):
+def test_logits_are_recomputed_after_a_huge_step(monkeypatch, n_far, status):
     monkeypatch.setattr(quasi_newton, "SMALLEST_STEP", 1e-30)
     plain, calls = InverseHessians.direction, []
 
@@ -176,7 +176,7 @@ def test_logits_that_were_far_away_are_computed_anew(monkeypatch, n_far, status)
     assert (np.abs(gradient).max() / 2000 < 1e-6) == (status == "converged")
 
 
-def test_a_path_goes_on_behind_a_fit_that_failed():
+def test_a_warm_start_recovers_from_a_failed_fit():
     X, Y = make_problem(500, 5, 2)
     probes = LogisticProbes(warm_start=True).fit(X, Y)
     expected, passes = probes.coef_, probes.n_passes_
@@ -199,7 +199,7 @@ def test_a_penalised_hypothesis_is_never_separable(C):
         assert LogisticProbes(C=np.inf).fit(X, y).status_[0] == "separable"
 
 
-def test_a_separable_hypothesis_with_a_penalty_is_an_ordinary_one():
+def test_a_penalised_separable_hypothesis_is_fitted_as_usual():
     X, _ = make_problem(300, 5, 1)
     y = X[:, 0] > 0
     probes = LogisticProbes(C=1e4, tol=1e-12).fit(X, y)
@@ -220,7 +220,7 @@ def test_constant_and_duplicate_columns_are_legal():
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_columns_far_from_zero(dtype):
+def test_columns_far_from_zero_equal_scikit_learn(dtype):
     X, Y = make_problem(800, 5, 2)
     far = (X + 3000).astype(dtype)
     probes = LogisticProbes(tol=1e-9).fit(far, Y)
@@ -232,7 +232,7 @@ def test_columns_far_from_zero(dtype):
 
 @pytest.mark.parametrize("offset", [1e3, 1e6])
 @pytest.mark.parametrize("standardize", [False, True])
-def test_predictions_from_columns_far_from_zero_keep_what_varies(offset, standardize):
+def test_predictions_from_columns_far_from_zero_are_accurate(offset, standardize):
     generator = np.random.default_rng(3)
     X = (generator.standard_normal((2000, 30)) + offset).astype(np.float32)
     exact = X.astype(np.float64)
@@ -268,7 +268,7 @@ def test_a_single_row_and_equal_rows():
     np.testing.assert_allclose(equal.predict_proba(np.ones((1, 3))), [[0.75]])
 
 
-def test_steps_run_out_with_one_warning_for_all():
+def test_running_out_of_steps_gives_a_single_warning():
     X, Y = make_problem(500, 10, 4)
     with pytest.warns(ConvergenceWarning) as caught:
         probes = LogisticProbes(max_iter=2).fit(X, Y)
@@ -281,7 +281,7 @@ def test_steps_run_out_with_one_warning_for_all():
     assert np.isfinite(probes.coef_).all()
 
 
-def test_the_warning_is_of_the_line_that_asked_for_the_fit():
+def test_the_warning_points_to_the_line_of_the_caller():
     X, Y = make_problem(500, 10, 4)
     for fit in (LogisticProbes(max_iter=2).fit, lambda X, Y: LogisticProbes(max_iter=2).fit_path(X, Y, [1.0])):
         with pytest.warns(ConvergenceWarning) as caught:
@@ -289,7 +289,7 @@ def test_the_warning_is_of_the_line_that_asked_for_the_fit():
         assert [each.filename for each in caught] == [__file__]
 
 
-def test_more_steps_are_not_advised_where_none_would_help():
+def test_the_warning_advises_more_steps_only_if_they_help():
     rng = np.random.default_rng(0)
     X = 1e4 * rng.normal(size=2) + 1e-3 * rng.normal(size=(1500, 2))
     y = rng.random(1500) < 0.3
@@ -337,7 +337,7 @@ def test_any_small_problem_is_solved_or_has_one_class(seed, n_rows, n_units, C, 
         np.testing.assert_allclose(permuted.coef_[k], w[order], rtol=0, atol=tolerance)
 
 
-def test_a_gradient_that_no_longer_falls_in_single_precision_goes_on_in_double(monkeypatch):
+def test_a_gradient_stalled_in_single_precision_continues_in_double(monkeypatch):
     """Each step still seems to lower the loss, and the other signs of noise are switched off."""
     monkeypatch.setattr("gatescope.engine.quasi_newton.PATIENCE", 10**9)
     monkeypatch.setattr("gatescope.engine.logistic_fit.FINEST_FLOAT32_TOL", 1e-12)

@@ -60,7 +60,7 @@ def test_a_fine_tolerance_on_16_bit_states_is_reached_in_float64():
     ],
     ids=["torch", "fortran", "strided", "reversed-twice", "list"],
 )
-def test_every_kind_of_array_gives_the_same(wrap):
+def test_every_kind_of_array_gives_the_same_fit(wrap):
     X, Y = make_problem(300, 5, 2)
     expected = LogisticProbes(tol=1e-11).fit(X, Y)
     got = LogisticProbes(tol=1e-11).fit(wrap(X.copy()), Y)
@@ -102,7 +102,7 @@ def write_dump(folder, X):
 
 
 @pytest.mark.parametrize("kind", ["map", "dump"])
-def test_states_on_disk_within_a_limit_of_memory_give_the_same(tmp_path, kind):
+def test_states_on_disk_within_a_memory_limit_give_the_same_fit(tmp_path, kind):
     X, Y = make_problem(20_000, 24, 12)
     X = X.astype(np.float16)
     if kind == "map":
@@ -152,7 +152,7 @@ def test_scikit_learn_predicts_held_out_rows_of_many_hypotheses(n_targets):
         np.testing.assert_array_equal(cross_val_predict(LogisticProbes(), X, Y, method=method, cv=folds), expected)
 
 
-def test_labels_of_a_table_whose_columns_are_of_several_types():
+def test_labels_may_be_a_table_with_columns_of_mixed_types():
     X, Y = make_problem(100, 3, 2)
     table = pandas.DataFrame({"a": Y[:, 0], "b": Y[:, 1].astype(int)})
     for labels in (table, table.astype("boolean"), table.astype("Int64")):
@@ -244,14 +244,14 @@ def test_scikit_learn_estimator_checks():
     ],
     ids=["float16", "bfloat16", "float32", "fortran", "float64"],
 )
-def test_memory_is_six_arrays_of_rows_and_four_matrices(wrap):
+def test_memory_stays_within_six_row_arrays_and_four_matrices(wrap):
     X, Y = make_problem(20_000, 256, 32)
     X = wrap(X)
     itemsize = 8 if X.dtype == np.float64 else 4
     assert traced(lambda: LogisticProbes(max_iter=8).fit(X, Y))[1] < itemsize * (6 * Y.size + 4 * 256**2)
 
 
-def test_few_units_take_no_more_memory():
+def test_few_units_do_not_take_more_memory():
     X, Y = make_problem(4096, 16, 128)
     X = X.astype(np.float32)
     # One thread, since each has working memory of its own.
@@ -259,21 +259,21 @@ def test_few_units_take_no_more_memory():
         assert traced(lambda: LogisticProbes().fit(X, Y))[1] < 4 * (6 * Y.size + 4 * 16**2)
 
 
-def test_an_old_matrix_is_an_array():
+def test_a_numpy_matrix_is_accepted_as_an_array():
     X, Y = make_problem(500, 8, 9)
     expected = LogisticProbes().fit(X, Y)
     got = LogisticProbes().fit(np.asmatrix(X), Y)
     np.testing.assert_array_equal(got.coef_, expected.coef_)
 
 
-def test_what_goes_on_in_float64_takes_no_more_memory():
+def test_continuing_in_float64_does_not_take_more_memory():
     X, Y = make_problem(20_000, 256, 32)
     X = X.astype(np.float32)
     # The tolerance is finer than float32 can resolve, so all problems continue in float64.
     assert traced(lambda: LogisticProbes(tol=1e-8).fit(X, Y))[1] < 4 * (6 * Y.size + 4 * 256**2)
 
 
-def test_a_hypothesis_of_hardly_any_weight_leaves_the_others_alone():
+def test_a_hypothesis_of_tiny_weight_does_not_affect_others():
     rng = np.random.default_rng(0)
     X = rng.normal(size=(300, 6))
     y = X[:, 0] + rng.normal(size=300) > 0
@@ -284,14 +284,14 @@ def test_a_hypothesis_of_hardly_any_weight_leaves_the_others_alone():
         np.testing.assert_allclose(both.coef_[0], alone.coef_.ravel(), atol=1e-5)
 
 
-def test_a_class_that_a_fold_lacks_may_have_a_weight():
+def test_class_weight_may_name_an_absent_class():
     probes = LogisticProbes(class_weight={0: 1, 1: 2}).fit(np.eye(3), np.ones(3, int))
     assert probes.status_.tolist() == ["one_class"]
     with pytest.raises(InputError, match="class_weight names the class 2"):
         LogisticProbes(class_weight={0: 1, 2: 2}).fit(np.eye(3), [0, 1, 1])
 
 
-def test_masks_are_refused_and_masked_arrays_without_one_are_taken():
+def test_masked_arrays_are_accepted_only_if_nothing_is_masked():
     X, y = np.random.default_rng(0).normal(size=(50, 3)), np.arange(50) % 2 == 0
     expected = LogisticProbes().fit(X, y)
     found = LogisticProbes().fit(np.ma.array(X), np.ma.array(y), np.ma.array(np.ones(50)))
@@ -314,7 +314,7 @@ def test_masks_are_refused_and_masked_arrays_without_one_are_taken():
     ],
     ids=["sparse", "meta", "float8"],
 )
-def test_what_is_no_dense_array_of_numbers_is_one_line(X):
+def test_input_that_is_not_a_dense_numeric_array_is_refused(X):
     with pytest.raises(InputError):
         LogisticProbes().fit(X, [0, 1, 0])
 
@@ -325,7 +325,7 @@ def test_a_sparse_matrix_of_labels_or_weights_is_named():
             LogisticProbes().fit(*given)
 
 
-def test_fields_of_records_are_states(tmp_path):
+def test_fields_of_structured_arrays_are_accepted_as_states(tmp_path):
     records = np.zeros(300, [("flag", "u1"), ("x", "f2", (6,))])
     records["x"] = np.random.default_rng(0).normal(size=(300, 6))
     Y = records["x"][:, :2] > 0
@@ -333,7 +333,7 @@ def test_fields_of_records_are_states(tmp_path):
     assert np.array_equal(found.coef_, expected.coef_)
 
 
-def test_settings_are_compared_between_processes_alone():
+def test_one_process_does_not_compare_settings():
     X, y = np.eye(4), [0, 1, 0, 1]
     with pytest.raises(InputError, match="class_weight of class False is nan"):
         LogisticProbes(class_weight={0: np.nan, 1: 1}).fit(X, y)

@@ -64,7 +64,7 @@ def alone(function):
         return process.submit(function).result()
 
 
-def test_arrays_that_come_again_take_no_fresh_memory():
+def test_repeated_arrays_reuse_their_memory():
     outside, inside, held, left, behind = alone(pages_around_a_block)
     assert inside < outside / 100
     # After the context the kept memory is returned, and arrays are allocated as before.
@@ -72,7 +72,7 @@ def test_arrays_that_come_again_take_no_fresh_memory():
     assert behind > outside / 4
 
 
-def test_memory_goes_back_after_a_failure():
+def test_memory_is_returned_after_a_failure():
     message, held, left = alone(pages_around_a_failure)
     assert message == "as it is"
     assert left < held - PAGES / 2

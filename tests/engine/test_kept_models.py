@@ -28,7 +28,7 @@ KEPT = replace(LEVEL, keep=(0, 5, 8, 20))
 
 
 @pytest.mark.parametrize("step", [5, 8, 20])
-def test_a_kept_model_is_the_one_of_a_training_of_so_many_steps(text, tmp_path, step):
+def test_a_kept_model_equals_a_training_stopped_at_that_step(text, tmp_path, step):
     train_model(survey_corpus(text), tmp_path / "model", KEPT)
     short = replace(LEVEL, steps=step, evaluate_every=step)
     train_model(survey_corpus(text), tmp_path / "short", short)
@@ -36,7 +36,7 @@ def test_a_kept_model_is_the_one_of_a_training_of_so_many_steps(text, tmp_path, 
     assert kept == {name: (tmp_path / "short" / name).read_bytes() for name in ("model.json", "model.safetensors")}
 
 
-def test_the_model_before_training_is_the_one_that_was_drawn(text, tmp_path):
+def test_the_model_kept_at_step_zero_is_untrained(text, tmp_path):
     train_model(survey_corpus(text), tmp_path / "model", KEPT, seed=3)
     kept = load_model(kept_folder(tmp_path / "model", 0))
     torch.manual_seed(3)
@@ -49,7 +49,7 @@ def test_the_model_before_training_is_the_one_that_was_drawn(text, tmp_path):
     assert nats == pytest.approx(math.log(len(kept.vocabulary)), abs=0.1)
 
 
-def test_keeping_changes_nothing_else(text, tmp_path):
+def test_keeping_models_does_not_change_the_training(text, tmp_path):
     results = [train_model(survey_corpus(text), tmp_path / str(len(each.keep)), each) for each in (LEVEL, KEPT)]
     assert results[0] == results[1]
     kept = [f"steps/{step:06d}/{name}" for step in KEPT.keep for name in ("model.json", "model.safetensors")]
@@ -76,7 +76,7 @@ def test_models_are_kept_before_a_graph_is_recorded_and_between_its_replays(text
         torch.testing.assert_close(found, expected, msg=lambda text, pair=pair: f"{pair}: {text}")
 
 
-def test_the_best_weights_are_those_of_a_checkpoint(text, tmp_path, monkeypatch):
+def test_the_best_weights_come_from_a_checkpoint(text, tmp_path, monkeypatch):
     """A kept model between two checkpoints may be better than both, yet the best weights stay those of a checkpoint."""
     nats = iter([3.0, 0.5, 2.0, 2.5, 1.5])
     monkeypatch.setattr("gatescope.engine.train.evaluate", lambda *given: next(nats))
@@ -103,7 +103,7 @@ def test_a_kept_model_reads_text(text, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["model.json", "model.safetensors"])
-def test_a_kept_model_that_is_gone_is_missed(text, tmp_path, name):
+def test_a_missing_kept_model_is_reported(text, tmp_path, name):
     folder = tmp_path / "model"
     done = train_model(survey_corpus(text), folder, KEPT)
     file = kept_folder(folder, 8) / name
@@ -117,7 +117,7 @@ def test_a_kept_model_that_is_gone_is_missed(text, tmp_path, name):
     assert train_model(survey_corpus(text), folder, KEPT) == done
 
 
-def test_overwriting_leaves_no_model_of_another_training(text, tmp_path):
+def test_overwriting_removes_models_of_another_training(text, tmp_path):
     folder = tmp_path / "model"
     train_model(survey_corpus(text), folder, KEPT)
     with pytest.raises(InputError, match=r"train\.keep = \[0, 5, 8, 20\], not \[5\]"):
@@ -132,7 +132,7 @@ def test_overwriting_leaves_no_model_of_another_training(text, tmp_path):
         train_model(survey_corpus(text), folder, LEVEL)
 
 
-def test_a_loss_that_is_not_finite_keeps_nothing(text, tmp_path, monkeypatch):
+def test_a_nonfinite_loss_keeps_no_model(text, tmp_path, monkeypatch):
     rate = TrainConfig.rate
     monkeypatch.setattr(TrainConfig, "rate", lambda self, step: math.inf if step == 4 else rate(self, step))
     with pytest.raises(InputError, match=r"validation loss is nan nats after step 5: .*--learning-rate"):
@@ -150,7 +150,7 @@ def test_steps_that_cannot_be_kept_are_refused(keep):
 
 
 @pytest.mark.parametrize("keep", [5, "5", (1.5,), (True,)])
-def test_what_is_no_tuple_of_whole_numbers_is_refused(keep):
+def test_keep_refuses_anything_but_a_tuple_of_integers(keep):
     with pytest.raises(InputError, match=r"^--keep "):
         replace(LEVEL, keep=keep)
 
@@ -168,7 +168,7 @@ def test_a_model_is_kept_before_its_checkpoint_is_saved(text, tmp_path, monkeypa
     assert contents(tmp_path / "model") == contents(tmp_path / "whole")
 
 
-def test_what_somebody_else_put_beside_kept_models_stays(text, tmp_path):
+def test_foreign_files_beside_kept_models_are_left_alone(text, tmp_path):
     notes = tmp_path / "model" / "steps" / "notes.txt"
     notes.parent.mkdir(parents=True)
     notes.write_text("mine")

@@ -25,6 +25,6 @@ def test_blocks_fill_the_gpu_and_have_rows_for_each_thread():
     assert layout(2**15, 2 * COUNTING_THREADS + 1, 1, 132, 227 * KILOBYTE) == (1, 3)
 
 
-def test_no_block_counts_more_than_a_counter_holds():
+def test_no_block_counts_more_rows_than_a_counter_holds():
     _, n_blocks = layout(2**15, 2**33, 1000, 132, 227 * KILOBYTE)
     assert 2**33 / n_blocks < 2**32

@@ -32,7 +32,7 @@ KEYS_OF_TWO = [
 
 
 @pytest.mark.parametrize("key", KEYS + KEYS_OF_TWO, ids=str)
-def test_keys_choose_what_they_do_of_an_array(array, key):
+def test_keys_select_as_in_numpy(array, key):
     if array.ndim == 1 and (key in KEYS_OF_TWO):
         pytest.skip("one value per row")
     whole = np.asarray(array)
@@ -50,7 +50,7 @@ def test_keys_choose_what_they_do_of_an_array(array, key):
         ((..., 0, ...), "takes rows, columns and one"),
     ],
 )
-def test_other_keys_are_one_line(array, key, message):
+def test_other_keys_are_refused_in_one_line(array, key, message):
     with pytest.raises(IndexError, match=message) as raised:
         array[key]
     assert "\n" not in str(raised.value)

@@ -32,14 +32,14 @@ URLS = [
 
 
 @pytest.mark.parametrize("place", URLS)
-def test_a_url_is_no_path(place):
+def test_a_url_is_refused_as_a_local_path(place):
     url = str(place) if isinstance(place, str) else "s3://bucket/x"
     with pytest.raises(InputError, match=f"^{url} is a URL: expected a path on this machine"):
         local_path(place)
 
 
 @pytest.mark.parametrize("place", ["states.zarr", "/tmp/a:b/c", "run:1/x", "a/~", "C:/x"])
-def test_a_path_stays_as_it_is(place):
+def test_a_path_is_returned_unchanged(place):
     assert local_path(place) == local_path(Path(place)) == Path(place)
 
 
@@ -78,7 +78,7 @@ def test_nothing_is_written_to_a_url(name, lstm, small_dump, tmp_path, monkeypat
 
 
 @pytest.mark.parametrize("name", WRITERS)
-def test_a_link_to_itself_is_one_line(name, lstm, small_dump, tmp_path):
+def test_a_symlink_loop_is_a_one_line_error(name, lstm, small_dump, tmp_path):
     dump, text = small_dump(tmp_path / "s.zarr"), tmp_path / "text.txt"
     text.write_text("abc" * 30)
     (tmp_path / "x.h5").symlink_to(tmp_path / "y")
@@ -89,25 +89,25 @@ def test_a_link_to_itself_is_one_line(name, lstm, small_dump, tmp_path):
 
 
 @pytest.mark.parametrize("text", ["a\0b", "a\ud800"])
-def test_what_cannot_be_a_path_is_one_line(text):
+def test_an_impossible_path_is_a_one_line_error(text):
     with pytest.raises(InputError, match=r"^'a.* cannot be a path"):
         local_path(text)
 
 
 @pytest.mark.parametrize("place", [None, 5, b"text", ["text"], ""])
 @pytest.mark.parametrize("use", [survey_corpus, load_model, StateDump.open, open_states, local_path])
-def test_what_is_no_path_is_refused(use, place):
+def test_objects_that_are_not_paths_are_refused(use, place):
     with pytest.raises(InputError, match="is not a path: expected a str or a Path"):
         use(place)
 
 
 @pytest.mark.parametrize("use", [survey_corpus, load_model, StateDump.open, open_states])
-def test_a_path_that_is_too_long_is_one_line(use):
+def test_a_path_that_is_too_long_is_a_one_line_error(use):
     with pytest.raises(InputError, match=r"'x+\.\.\. is too long for a path"):
         use("x" * 5000)
 
 
-def test_what_a_relative_path_opened_does_not_follow_the_working_folder(tmp_path, small_dump, monkeypatch):
+def test_data_opened_by_relative_path_survives_a_change_of_folder(tmp_path, small_dump, monkeypatch):
     path = small_dump(tmp_path / "states.zarr")
     values = np.asarray(StateDump.open(path).array("layer0/h"))
     np.savez_compressed(tmp_path / "x.npz", h=values)
@@ -123,7 +123,7 @@ def test_what_a_relative_path_opened_does_not_follow_the_working_folder(tmp_path
     assert sources[0][0].verify() == []
 
 
-def test_messages_name_what_was_given(tmp_path, monkeypatch):
+def test_messages_name_the_path_as_given(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert str(Location("a/states.zarr")) == "a/states.zarr"
     with pytest.raises(InputError, match=r"^states\.zarr does not exist"):

@@ -40,7 +40,7 @@ def test_long_and_transposed_arrays():
     np.testing.assert_array_equal(log_loss_slope(logits, signed).T, residual)
 
 
-def test_what_is_not_finite_stays_so():
+def test_nonfinite_logits_give_nonfinite_or_limit_losses():
     loss, residual = log_loss(np.array([np.nan, np.inf, -np.inf]), np.ones(3))
     np.testing.assert_array_equal(loss, [np.nan, 0, np.inf])
     np.testing.assert_array_equal(residual, [np.nan, 0, -1])

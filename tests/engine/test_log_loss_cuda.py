@@ -42,7 +42,7 @@ def test_loss_slope_and_curvature(device, dtype, signed):
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_it_is_the_cpus_for_any_strides(device, dtype):
+def test_device_loss_equals_the_cpu_for_any_strides(device, dtype):
     generator = np.random.default_rng(1)
     logits, signed = generator.normal(0, 20, (2, 70, 900)).astype(dtype)
     # The CPU flushes exp(-|z|) below the least normal number to 0, whatever factor it gets.
@@ -56,7 +56,7 @@ def test_it_is_the_cpus_for_any_strides(device, dtype):
             np.testing.assert_allclose(got.get(), expected, rtol=6 * eps, atol=tiny * (1 + abs(s).max()))
 
 
-def test_what_is_not_finite_stays_so(device):
+def test_nonfinite_logits_give_nonfinite_or_limit_losses(device):
     logits = device(np.array([np.nan, np.inf, -np.inf, np.inf]))
     loss, residual = (values.get() for values in log_loss(logits, device(np.array([1.0, 1.0, 1.0, 0.0]))))
     np.testing.assert_array_equal(loss, [np.nan, 0, np.inf, 0])

@@ -15,6 +15,6 @@ def test_sizes(given, expected):
 
 
 @pytest.mark.parametrize("given", ["", "GB", "-1GB", "0", "1 PB", "many", 0])
-def test_sizes_that_are_none(given):
+def test_invalid_sizes_are_refused(given):
     with pytest.raises(InputError, match=r"memory_limit is .*expected a size such as"):
         bytes_of(given)

@@ -9,7 +9,7 @@ from gatescope.engine.model import Architecture, CharacterModel
 
 @pytest.mark.parametrize("cell", ["lstm", "gru", "rnn"])
 @pytest.mark.parametrize("embedding", [0, 3])
-def test_logits_are_those_of_torch_layers(cell, embedding):
+def test_logits_equal_torch_layers(cell, embedding):
     torch.manual_seed(0)
     model = CharacterModel(Architecture(cell=cell, hidden=6, layers=2, embedding=embedding), 4).double()
     kinds = {"lstm": torch.nn.LSTM, "gru": torch.nn.GRU, "rnn": torch.nn.RNN}
@@ -46,7 +46,7 @@ def test_dropout_acts_in_training_only(layers):
     assert torch.equal(once, again)
 
 
-def test_widths_that_do_not_fit_are_refused():
+def test_mismatched_widths_are_refused():
     with pytest.raises(InputError, match="--hidden"):
         Architecture(hidden=0)
     with pytest.raises(InputError, match="--embedding"):

@@ -46,7 +46,7 @@ def turned(output):
         ([(nn.Sequential(LAST), None)], None, "BTH"),
     ],
 )
-def test_the_layout_is_that_of_the_modules(modules, layout, expected):
+def test_the_layout_matches_the_modules(modules, layout, expected):
     assert layout_of({f"layer{number}/h": each for number, each in enumerate(modules)}, layout) == expected
 
 
@@ -62,7 +62,7 @@ def test_the_layout_is_that_of_the_modules(modules, layout, expected):
         ),
     ],
 )
-def test_a_layout_that_is_not_the_modules_is_refused(modules, layout, message):
+def test_a_layout_that_does_not_match_the_modules_is_refused(modules, layout, message):
     with pytest.raises(InputError, match=message):
         layout_of({f"layer{number}/h": each for number, each in enumerate(modules)}, layout)
 
@@ -78,7 +78,7 @@ def test_a_layout_that_is_not_the_modules_is_refused(modules, layout, message):
         (torch.zeros(3), r"torch.float32 \[3\], expected floats of two or three dimensions$"),
     ],
 )
-def test_an_output_that_is_no_states_is_described(output, message):
+def test_an_output_that_is_not_states_is_described(output, message):
     module = nn.Identity()
     outputs = ModuleOutputs({"layer0/h": (module, None)}, "BTH", np.dtype(np.float16))
     with outputs.collected(), pytest.raises(InputError, match=f"layer0/h: its module returned {message}"):
@@ -96,7 +96,7 @@ def test_taking_outputs_clears_them():
     assert outputs.take() == {}
 
 
-def test_several_packed_outputs_have_lengths_of_their_own():
+def test_packed_outputs_may_have_different_lengths():
     outputs = ModuleOutputs({"layer0/h": (FIRST, None)}, "BTH", np.dtype(np.float32))
     packed = pack_padded_sequence(torch.randn(2, 4, 2), [4, 3], batch_first=True)
     with outputs.collected():

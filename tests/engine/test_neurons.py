@@ -25,7 +25,7 @@ def problem(dtype, N=700, H=6, K=4):
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
 @pytest.mark.parametrize("weighted", [None, "shared", "each"])
-def test_auroc_is_scikit_learns_with_ties_and_weights(dtype, weighted):
+def test_auroc_equals_scikit_learn_with_ties_and_weights(dtype, weighted):
     X, Y = problem(dtype)
     rng = np.random.default_rng(1)
     weight = rng.integers(0, 2, size=Y.shape if weighted == "each" else len(Y)).astype(np.float32)
@@ -42,7 +42,7 @@ def test_auroc_is_scikit_learns_with_ties_and_weights(dtype, weighted):
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float64])
 @pytest.mark.parametrize("weight", [None, "shared", "masks", "each"])
-def test_aurocs_alone_are_those_beside_the_other_statistics(dtype, weight):
+def test_only_auroc_equals_auroc_of_the_full_fit(dtype, weight):
     X, Y = problem(dtype)
     Y = np.hstack([Y, np.zeros((len(Y), 1), bool)])
     drawn = np.random.default_rng(1).uniform(0, 2, Y.shape)
@@ -54,7 +54,7 @@ def test_aurocs_alone_are_those_beside_the_other_statistics(dtype, weight):
     assert not any(hasattr(alone, name) for name in STATISTICS if name != "auroc_")
 
 
-def test_aurocs_alone_on_a_gpu(device):
+def test_only_auroc_works_on_a_gpu(device):
     X, Y = problem(np.float32)
     x, y = (device.xp.asarray(each) for each in (X, Y))
     alone = NeuronProbes(only_auroc=True).fit(x, y)
@@ -72,14 +72,14 @@ def test_many_rows_do_not_lose_rank_sums():
 
 @pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("n_targets", [1, 4])
-def test_no_hypothesis_has_weight(n_targets):
+def test_all_zero_weights_give_one_class_everywhere(n_targets):
     X, Y = problem(np.float32)
     units = NeuronProbes().fit(X, Y[:, :n_targets], sample_weight=np.zeros((len(Y), n_targets)))
     assert (units.status_ == "one_class").all()
     assert all(np.isnan(getattr(units, name)).all() for name in STATISTICS)
 
 
-def test_one_class_is_a_status_and_nan():
+def test_one_class_gives_a_status_and_nan():
     X, Y = problem(np.float32)
     Y[:, 1] = False
     units = NeuronProbes().fit(X, Y)
@@ -106,7 +106,7 @@ def test_states_that_are_not_finite_are_refused(dtype, hidden):
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float32])
 @pytest.mark.parametrize("real", [False, True])
-def test_hypotheses_with_masks_of_their_own_are_as_if_alone(dtype, real):
+def test_hypotheses_with_their_own_masks_equal_single_fits(dtype, real):
     X, Y = problem(dtype)
     rng = np.random.default_rng(6)
     # The first five hypotheses share their weights; the others share theirs with none.
@@ -136,7 +136,7 @@ class CountedRows:
 
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float32])
-def test_states_on_disk_are_read_a_few_times(dtype):
+def test_states_on_disk_are_read_only_a_few_times(dtype):
     X, Y = problem(dtype, N=2000, H=40)
     disk = CountedRows(X)
     got = NeuronProbes(memory_limit=4 * X.nbytes // 2).fit(disk, Y)
@@ -147,7 +147,7 @@ def test_states_on_disk_are_read_a_few_times(dtype):
         np.testing.assert_allclose(getattr(got, name), getattr(whole, name), rtol=1e-12, atol=1e-13, err_msg=name)
 
 
-def test_a_memory_map_is_as_an_array(tmp_path):
+def test_a_memory_map_equals_an_array(tmp_path):
     X, Y = problem(np.float16)
     np.save(tmp_path / "x.npy", X)
     got = NeuronProbes(memory_limit="10kB").fit(np.load(tmp_path / "x.npy", mmap_mode="r"), Y)
@@ -186,7 +186,7 @@ def fit_alone(x, y, weight=None):
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float64])
 @pytest.mark.parametrize("weighted", [None, "mask", "real"])
-def test_logistic_regressions_are_scikit_learns(dtype, weighted):
+def test_logistic_regressions_equal_scikit_learn(dtype, weighted):
     rng = np.random.default_rng(2)
     N = 3000
     label = rng.random(N) < 0.3
@@ -211,7 +211,7 @@ def test_logistic_regressions_are_scikit_learns(dtype, weighted):
             assert units.intercept_[k, unit] == pytest.approx(alone.intercept_[0], rel=1e-6, abs=1e-7)
 
 
-def test_f_statistic_is_scikit_learns():
+def test_f_statistic_equals_scikit_learn():
     X, Y = problem(np.float32)
     mask = np.random.default_rng(3).random(len(X)) < 0.6
     units = NeuronProbes().fit(X, Y, sample_weight=mask)
@@ -223,7 +223,7 @@ def test_f_statistic_is_scikit_learns():
 
 @pytest.mark.parametrize("total", [0.5, 2.0, 2.5])
 @pytest.mark.parametrize("n_targets", [1, 4])
-def test_there_is_no_f_statistic_of_two_rows(device, total, n_targets):
+def test_f_statistic_is_nan_for_two_rows(device, total, n_targets):
     X = np.random.default_rng(0).standard_normal((32, 3))
     X[:, 1] = np.arange(32) % 2
     Y, weight = np.repeat(X[:, 1:2] == 0, n_targets, axis=1), np.full(32, total / 32)
@@ -237,7 +237,7 @@ def test_there_is_no_f_statistic_of_two_rows(device, total, n_targets):
 @pytest.mark.parametrize("kind", ["shared", "each"])
 @pytest.mark.parametrize("size", [1e-320, 1e-200])
 @pytest.mark.filterwarnings("error", "ignore:.*single units did not converge")
-def test_weights_beyond_arithmetic_are_a_status(kind, size):
+def test_overflowing_weights_give_a_status(kind, size):
     X, Y = problem(np.float32)
     weight = np.ones(Y.shape)
     weight[:, 1] = size
@@ -246,7 +246,7 @@ def test_weights_beyond_arithmetic_are_a_status(kind, size):
     assert (units.status_[0, [0, 1]] == ("not_finite" if kind == "shared" else "converged")).all()
 
 
-def test_mutual_information_of_few_values_is_exact_and_of_independent_labels_zero():
+def test_mutual_information_is_exact_for_few_values_and_zero_if_independent():
     rng = np.random.default_rng(4)
     N = 4000
     Y = rng.random((N, 3)) < [0.5, 0.2, 0.01]
@@ -262,7 +262,7 @@ def test_mutual_information_of_few_values_is_exact_and_of_independent_labels_zer
 
 
 @pytest.mark.parametrize("turned", [False, True])
-def test_the_best_threshold_is_that_of_the_roc_curve(turned):
+def test_the_best_threshold_equals_that_of_the_roc_curve(turned):
     rng = np.random.default_rng(5)
     Y = rng.random((900, 2)) < [0.4, 0.05]
     X = np.round(rng.normal(size=(900, 2)) + Y[:, :1], 2) * (-1 if turned else 1)
@@ -278,7 +278,7 @@ def test_the_best_threshold_is_that_of_the_roc_curve(turned):
 
 
 @pytest.mark.parametrize("limited", [False, True])
-def test_tiles_change_nothing(monkeypatch, limited):
+def test_tile_size_does_not_change_results(monkeypatch, limited):
     X, Y = problem(np.float32, H=9)
     whole = NeuronProbes().fit(X, Y)
     if limited:
@@ -292,7 +292,7 @@ def test_tiles_change_nothing(monkeypatch, limited):
         np.testing.assert_allclose(getattr(tiled, name), getattr(whole, name), rtol=1e-12, atol=1e-13, err_msg=name)
 
 
-def test_bfloat16_is_read_as_it_is():
+def test_bfloat16_is_read_exactly():
     X, Y = problem(np.float32)
     tensor = torch.from_numpy(X).to(torch.bfloat16)
     got, expected = NeuronProbes().fit(tensor, Y), NeuronProbes().fit(tensor.to(torch.float64).numpy(), Y)
@@ -300,7 +300,7 @@ def test_bfloat16_is_read_as_it_is():
         np.testing.assert_allclose(getattr(got, name), getattr(expected, name), rtol=1e-12, err_msg=name)
 
 
-def test_values_beyond_arithmetic_are_a_status():
+def test_overflowing_values_give_a_status():
     X, Y = problem(np.float64)
     X[:, 4] *= 1e200
     with pytest.warns(ConvergenceWarning, match="first is unit 4, hypothesis 0"):
@@ -311,7 +311,7 @@ def test_values_beyond_arithmetic_are_a_status():
 
 @pytest.mark.parametrize("far", [1e14, 1e20, -1e200])
 @pytest.mark.parametrize("masks", [False, True], ids=["shared", "masks"])
-def test_values_without_weight_change_nothing(far, masks):
+def test_values_without_weight_do_not_change_results(far, masks):
     rng = np.random.default_rng(0)
     X = rng.normal(size=(1000, 3)) + 5
     Y = X[:, :2] + rng.normal(size=(1000, 2)) > 5

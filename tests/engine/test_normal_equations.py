@@ -44,7 +44,7 @@ def objective_of(w, g, weighted, fit_intercept):
     return 0.5 * ((s * (missing - b) ** 2).sum() + (w**2).sum() / C[g]), s.sum()
 
 
-def test_objective_and_gradient_are_those_of_the_rows(system, weighted, fit_intercept):
+def test_objective_and_gradient_equal_those_over_the_rows(system, weighted, fit_intercept):
     W = np.random.default_rng(1).normal(size=(H, len(GROUP)))
     found, gradients = system.objective(W, C), system.gradient(W, C)
     for g in range(len(GROUP)):
@@ -76,6 +76,6 @@ def test_solutions_solve_the_penalised_rows(system, weighted, fit_intercept):
         assert system.intercepts(w)[g] == pytest.approx(expected[H] if fit_intercept else 0, rel=1e-9)
 
 
-def test_rows_without_weight_are_no_problem():
+def test_all_zero_weights_give_a_total_of_zero():
     with RowBlocks(np.ones((3, 2)), np.float64) as rows:
         assert NormalEquations(rows, np.ones((3, 1)), np.zeros(3), np.arange(1), True).total == 0

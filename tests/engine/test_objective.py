@@ -16,7 +16,7 @@ N, H, K = 300, 4, 5
 
 @pytest.mark.parametrize("fit_intercept", [True, False])
 @pytest.mark.parametrize("weighted", [False, True], ids=["equal", "weighted"])
-def test_what_is_recomputed_is_the_sum_over_the_rows(monkeypatch, weighted, fit_intercept):
+def test_the_recomputed_objective_equals_the_sum_over_rows(monkeypatch, weighted, fit_intercept):
     monkeypatch.setattr(objective, "FEWEST", 2)
     generator = np.random.default_rng(0)
     X, Y = generator.normal(size=(N, H)) + 3, generator.random((N, K)) < 0.3

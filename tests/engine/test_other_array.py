@@ -39,7 +39,7 @@ def made(lengths, batch_first, block_rows):
 @pytest.mark.parametrize("batch_first", [False, True])
 @given(st.lists(st.integers(1, 9), min_size=1, max_size=12), st.integers(1, 20))
 @example([1, 1, 1, 1, 9, 1, 1, 1, 1, 1, 1, 1], 20)
-def test_rows_are_those_of_the_sequences_and_padding_is_bounded(batch_first, lengths, block_rows):
+def test_rows_follow_the_sequences_and_padding_is_bounded(batch_first, lengths, block_rows):
     array, counted, rows = made(lengths, batch_first, block_rows)
     assert np.array_equal(np.asarray(array), rows)
     most = max(MOST_PADDED * block_rows, max(lengths))

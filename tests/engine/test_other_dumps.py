@@ -57,7 +57,7 @@ def test_characters_may_be_nul(tmp_path):
     assert open_states(tmp_path / "z.zarr").vocabulary == ["a", "b", "\0"]
 
 
-def test_a_text_beside_the_states(tmp_path):
+def test_a_text_file_beside_the_states_is_read(tmp_path):
     np.save(tmp_path / "x.npy", ROWS)
     (tmp_path / "text.txt").write_bytes(TEXT.encode())
     source = open_states(tmp_path / "x.npy", ReadConfig(text=tmp_path / "text.txt", sequence_length=T))
@@ -76,7 +76,7 @@ def test_nan_is_named_with_row_and_unit(write):
     assert source.verify() == ["states: nan at row 77, unit 2: expected finite states"]
 
 
-def test_identity_tells_states_apart(tmp_path):
+def test_identity_distinguishes_states_by_their_values(tmp_path):
     one = open_states(write_npz(tmp_path / "a.npz", states=ROWS)).identity()
     assert one == open_states(write_h5(tmp_path / "a.h5", states=ROWS)).identity()
     other = ROWS.copy()
@@ -106,12 +106,12 @@ BAD = [
 
 
 @pytest.mark.parametrize(("arrays", "config", "message"), BAD)
-def test_what_does_not_fit_is_named(tmp_path, arrays, config, message):
+def test_mismatched_input_is_named(tmp_path, arrays, config, message):
     with pytest.raises(InputError, match=message):
         open_states(write_npz(tmp_path / "x.npz", **arrays), ReadConfig(**config))
 
 
-def test_a_text_that_does_not_fit(tmp_path):
+def test_a_text_of_another_length_is_refused(tmp_path):
     np.save(tmp_path / "x.npy", ROWS)
     for content, message in (
         (b"abc", "has 3 characters"),
@@ -142,7 +142,7 @@ def test_damaged_files_are_refused(tmp_path, name):
             raise InputError(f"{name} {source.verify()[0]}")
 
 
-def test_names_of_arrays_in_the_place_of_the_configuration(tmp_path):
+def test_array_names_in_place_of_the_configuration_are_refused(tmp_path):
     np.savez(tmp_path / "h.npz", h=np.zeros((2, 3), np.float32))
     with pytest.raises(InputError, match="config is of type list: expected ReadConfig"):
         open_states(tmp_path / "h.npz", ["h"])

@@ -37,7 +37,7 @@ def write(path):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_what_was_read_from_is_pickled_by_its_place(tmp_path, name):
+def test_a_source_is_pickled_by_its_path(tmp_path, name):
     source = open_states(write(tmp_path / name), ReadConfig(sequence_length=90))
     assert np.array_equal(source.array("x")[3:9], VALUES[3:9])
     for each in (source.array("x"), source.states(["x"]), source.of_sequences(["x"], range(100))):
@@ -50,13 +50,13 @@ def test_what_was_read_from_is_pickled_by_its_place(tmp_path, name):
     assert np.array_equal(again.sequence_starts, source.sequence_starts)
 
 
-def test_sequences_that_were_given_come_along(tmp_path):
+def test_given_sequences_are_pickled_along(tmp_path):
     ids = np.repeat([5, 3], [4_000, 5_000])
     source = open_states(write(tmp_path / "x.h5"), sequence_ids=ids)
     assert pickle.loads(pickle.dumps(source)).sequence_starts.tolist() == [0, 4_000, 9_000]
 
 
-def test_a_spawned_process_reads_for_itself(tmp_path):
+def test_a_spawned_process_opens_the_file_itself(tmp_path):
     arrays = [open_states(write(tmp_path / name)).array("x") for name in NAMES]
     for array in arrays:
         array[0:5]
@@ -65,7 +65,7 @@ def test_a_spawned_process_reads_for_itself(tmp_path):
             assert np.array_equal(values, VALUES)
 
 
-def test_an_array_of_a_dump_leaves_its_last_block_behind(tmp_path, small_dump):
+def test_pickling_an_array_omits_its_cached_block(tmp_path, small_dump):
     array = StateDump.open(small_dump(tmp_path / "states.zarr")).array("layer0/h")
     before = len(pickle.dumps(array))
     values = array[0:3].copy()
@@ -74,7 +74,7 @@ def test_an_array_of_a_dump_leaves_its_last_block_behind(tmp_path, small_dump):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_file_is_closed(tmp_path, name):
+def test_the_file_is_closed(tmp_path, name):
     path = write(tmp_path / name)
     with open_states(path) as source:
         array = source.array("x")

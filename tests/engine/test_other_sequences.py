@@ -24,7 +24,7 @@ def test_each_row_is_a_step_of_its_sequence(lengths, data):
 
 
 @pytest.mark.parametrize("batch_first", [False, True])
-def test_rows_of_a_cube_leave_padding_out(batch_first):
+def test_rows_of_a_cube_omit_padding(batch_first):
     lengths, steps = np.array([3, 1, 4]), 4
     values = np.arange(12).reshape(3, steps)
     cube = Cube(values.shape if batch_first else values.T.shape, batch_first, lengths)
@@ -34,7 +34,7 @@ def test_rows_of_a_cube_leave_padding_out(batch_first):
 
 
 @pytest.mark.parametrize("batch_first", [False, True])
-def test_a_cube_has_the_lengths_that_the_file_tells(batch_first):
+def test_a_cube_has_the_lengths_given_in_the_file(batch_first):
     shape = (3, 5, 2) if batch_first else (5, 3, 2)
     states = {"h": np.zeros(shape), "rows": np.zeros((15, 2))}
     whole = cube_of("x", states, states, batch_first)
@@ -60,7 +60,7 @@ def test_bounds_rise_from_zero_to_the_last_row():
         checked_bounds("x", "starts", np.array([0]), 0)
 
 
-def test_a_file_may_tell_its_sequences_in_three_ways():
+def test_a_file_may_give_its_sequences_in_three_ways():
     cube = Cube((3, 2), True, np.array([3, 3]))
     arrays = {"sequence_id": IDS}
     assert own_sequences("x", arrays, cube, 6).tolist() == [0, 2, 5, 6]
@@ -69,7 +69,7 @@ def test_a_file_may_tell_its_sequences_in_three_ways():
     assert own_sequences("x", {}, None, 6) is None
 
 
-def test_sequences_are_those_of_the_file_of_the_labels_or_of_a_length():
+def test_sequences_come_from_the_file_the_labels_or_a_length():
     own = np.array([0, 2, 5, 6])
     assert sequences("x", None, None, 0, 6).tolist() == [0, 6]
     assert sequences("x", None, None, 4, 6).tolist() == [0, 4, 6]
@@ -98,6 +98,6 @@ def test_sequences_are_those_of_the_file_of_the_labels_or_of_a_length():
         (np.array([0, 0, 1, np.nan, 1, 1]), "row 3 has no sequence id"),
     ],
 )
-def test_ids_that_are_no_runs_are_refused(ids, said):
+def test_ids_that_do_not_form_runs_are_refused(ids, said):
     with pytest.raises(InputError, match=said):
         sequences("x", None, ids, 0, 6)

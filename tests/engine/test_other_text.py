@@ -69,7 +69,7 @@ def test_tokens_of_two_dimensions_beside_rows_are_refused(tmp_path):
 
 @pytest.mark.parametrize("batch_first", [False, True])
 @pytest.mark.parametrize("name", ["x.npz", "x.h5", "x.zarr"])
-def test_padding_is_no_state(tmp_path, name, batch_first):
+def test_padding_is_not_read_as_states(tmp_path, name, batch_first):
     lengths = np.array([10, 5, 1, 10, 9, 2])
     real = (np.arange(T) < lengths[:, None]).reshape(-1)
     cube, tokens = CUBE.copy(), np.arange(N).reshape(B, T).T
@@ -95,7 +95,7 @@ def test_a_vocabulary_of_code_points(tmp_path, name, dtype):
     assert source.vocabulary == ["a", "\0", "\n"] and source.text(0, 4) == "a\0\na"
 
 
-def test_what_is_no_token_is_refused_or_left_out_aloud(tmp_path):
+def test_invalid_tokens_are_refused_or_left_out_with_a_warning(tmp_path):
     path = write(tmp_path / "x.npz", h=ROWS, tokens=np.arange(N, dtype=np.float32))
     with pytest.raises(InputError, match="tokens are float32: expected whole numbers from 0, or words"):
         open_states(path)
@@ -111,7 +111,7 @@ def test_what_is_no_token_is_refused_or_left_out_aloud(tmp_path):
 
 
 @pytest.mark.parametrize("beyond", [2**32 - 1, 2**32, 2**40])
-def test_numbers_that_32_bits_do_not_hold_are_refused(tmp_path, beyond):
+def test_tokens_beyond_32_bits_are_refused(tmp_path, beyond):
     tokens = np.arange(N, dtype=np.uint64)
     tokens[3] = 2**32 - 2
     assert np.array_equal(open_states(write(tmp_path / "x.npz", h=ROWS, tokens=tokens)).tokens, tokens)
@@ -120,7 +120,7 @@ def test_numbers_that_32_bits_do_not_hold_are_refused(tmp_path, beyond):
         open_states(write(tmp_path / "x.npz", h=ROWS, tokens=tokens))
 
 
-def test_numbers_are_taken_before_words(tmp_path):
+def test_numeric_tokens_take_precedence_over_words(tmp_path):
     source = open_states(write(tmp_path / "x.npz", h=ROWS, words=WORDS, word_ids=np.arange(N) % 5))
     assert np.array_equal(source.tokens, np.arange(N) % 5)
 
@@ -139,7 +139,7 @@ def test_characters_in_the_order_of_their_code(tmp_path):
         ("\ufeffa\r\n", r"has 4 characters \(1 of them carriage returns, 1 of them byte order marks\), but"),
     ],
 )
-def test_another_length_says_what_may_not_have_been_counted(tmp_path, text, message):
+def test_a_length_mismatch_names_the_likely_cause(tmp_path, text, message):
     (tmp_path / "text").write_text(text, encoding="utf-8", newline="")
     with pytest.raises(InputError, match=message):
         text_of_file("x.npy", tmp_path / "text", 3)

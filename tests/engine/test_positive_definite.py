@@ -6,7 +6,7 @@ import pytest
 from gatescope.engine.positive_definite import solution, with_least_jitter
 
 
-def test_scales_far_apart_are_solved():
+def test_widely_different_scales_are_solved():
     generator = np.random.default_rng(0)
     rows = generator.normal(size=(50, 6))
     size = np.logspace(-6, 6, 6)
@@ -21,7 +21,7 @@ def test_singular_systems_have_no_solution(matrix):
     assert solution(matrix, np.eye(2)) is None
 
 
-def test_the_diagonal_gets_more_until_there_is_a_factor():
+def test_the_diagonal_grows_until_there_is_a_factor():
     asked = []
     factor, jitter = with_least_jitter(lambda more: asked.append(more) or ("factor" if len(asked) == 3 else None), "f4")
     eps = np.finfo(np.float32).eps

@@ -8,7 +8,7 @@ from gatescope.engine.predictions import CANCELLING, cancels, linear_predictions
 from gatescope.engine.row_blocks import RowBlocks
 
 
-def test_means_cancel_where_they_outweigh_what_varies():
+def test_means_cancel_if_they_outweigh_the_spread():
     """Units are weighed by their coefficient, and the largest mean is compared with the largest spread of any unit."""
     mean, sd = np.array([-2.0 * CANCELLING, 0.0]), np.array([1.0, 1.0])
 
@@ -25,7 +25,7 @@ def test_means_cancel_where_they_outweigh_what_varies():
     assert not found(np.zeros((1, 2)), mean, sd)
 
 
-def test_a_prediction_far_from_zero_needs_double_precision_too():
+def test_predictions_far_from_zero_also_need_double_precision():
     mean, sd, w = np.zeros(2), np.ones(2), np.array([[1.0, 0.0]])
     assert cancels(w, np.array([1.1 * CANCELLING]), mean, sd)
     assert not cancels(w, np.array([0.9 * CANCELLING]), mean, sd)
@@ -33,7 +33,7 @@ def test_a_prediction_far_from_zero_needs_double_precision_too():
     assert not cancels(np.vstack([w, w * np.nan]), np.array([np.inf, np.nan]), mean, sd)
 
 
-def test_predictions_are_products_and_a_hypothesis_without_a_fit_has_its_intercept():
+def test_predictions_are_products_and_unfitted_hypotheses_give_the_intercept():
     generator = np.random.default_rng(0)
     X, w, b = generator.normal(size=(300, 4)), generator.normal(size=(3, 4)), np.array([1.0, -2.0, 0.5])
     w[1, 2] = np.nan

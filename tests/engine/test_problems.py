@@ -15,7 +15,7 @@ def solution(value, status):
     return made
 
 
-def test_a_finer_solution_takes_the_place_of_what_was_solved_once_more():
+def test_a_finer_solution_replaces_problems_solved_again():
     first, finer = solution(1.0, "stalled"), solution(2.0, "converged")
     finer.n_iterations[0] = finer.n_passes[0] = 0
     first.update(finer, np.array([False, True, True]))
@@ -26,7 +26,7 @@ def test_a_finer_solution_takes_the_place_of_what_was_solved_once_more():
     assert first.n_iterations.tolist() == [1, 4, 6] and first.n_passes.tolist() == [4, 10, 12]
 
 
-def test_what_was_not_solved_has_no_numbers_and_took_no_work():
+def test_a_fresh_solution_is_nan_and_took_no_work():
     fresh = Solution(2, 3)
     assert all(np.isnan(getattr(fresh, name)).all() for name in ARRAYS)
     assert fresh.n_passes.tolist() == fresh.n_iterations.tolist() == [0, 0, 0]

@@ -47,7 +47,7 @@ def _refuse_in_one():
             raise InputError("no such thing")
 
 
-def test_what_one_refuses_ends_the_others_without_a_word():
+def test_a_refusal_in_one_process_ends_the_others():
     one, other = answers_of(_refuse_in_one)
     assert type(one) is InputError and str(one) == "no such thing"
     assert type(other) is RefusedElsewhere and str(other) == "another process rejected its input: see its message"
@@ -58,12 +58,12 @@ def _bounds():
     return everyone.smallest(numbers).tolist(), everyone.largest(numbers).tolist(), float(everyone.smallest(numbers[0]))
 
 
-def test_processes_know_the_smallest_and_the_largest_number_of_all():
+def test_processes_share_the_smallest_and_largest_number():
     assert _bounds() == ([0, 0, 2**62], [0, 0, 2**62], 0)
     assert answers_of(_bounds) == [([0, -1, 2**62], [1, 0, 2**62], 0)] * 2
 
 
-def test_processes_share_rows_out_without_a_gap():
+def test_processes_divide_rows_without_gaps():
     assert own_rows(7) == (0, 7)
     assert answers_of(partial(own_rows, 7)) == [(0, 3), (3, 7)]
     assert answers_of(partial(own_rows, 1)) == [(0, 0), (0, 1)]
@@ -77,7 +77,7 @@ def _write_in_the_block(folder):
     return (folder / "written").exists()
 
 
-def test_all_wait_for_the_last(tmp_path):
+def test_all_processes_wait_for_the_last(tmp_path):
     assert answers_of(partial(_write_in_the_block, tmp_path)) == [True, True]
 
 
@@ -96,7 +96,7 @@ def _die_before_an_average():
 
 
 @pytest.mark.parametrize("function", [_die, _die_before_an_average])
-def test_a_process_that_dies_is_a_line_of_the_others(function):
+def test_the_death_of_a_process_is_reported_in_one_line(function):
     one, other = answers_of(function)
     assert one is None
     assert type(other) is InputError and str(other) == "another process ended: see its message"
@@ -114,7 +114,7 @@ def _die_before_the_other_has_joined(port):
     os._exit(9)
 
 
-def test_a_process_that_dies_before_all_have_met_is_a_line_of_the_others():
+def test_a_death_before_all_have_joined_is_reported_in_one_line():
     (port, port_sender), (receiver, sender) = (SERVER.Pipe(duplex=False) for _ in range(2))
     first = SERVER.Process(target=_die_before_the_other_has_joined, args=(port_sender,))
     first.start()
@@ -131,7 +131,7 @@ def _fault():
     raise RuntimeError("a fault of our own")
 
 
-def test_other_faults_stay_what_they_are():
+def test_other_exceptions_pass_unchanged():
     assert [type(answer) for answer in answers_of(_fault)] == [RuntimeError] * 2
 
 
@@ -139,6 +139,6 @@ def _patience():
     return distributed.group.WORLD._get_backend(torch.device("cpu")).options._timeout
 
 
-def test_nobody_is_given_up_who_waits_for_the_first():
+def test_waiting_for_the_first_process_does_not_time_out():
     """The first process verifies and copies a whole dump, but torch gives up after 30 minutes."""
     assert all(patience > timedelta(days=7) for patience in answers_of(_patience))

@@ -29,12 +29,12 @@ def test_few_columns_are_left_to_numpy(taken):
 
 
 @pytest.mark.parametrize("states", [np.ones((30, 40))[:, ::2], np.asfortranarray(np.ones((30, 20)))])
-def test_rows_that_do_not_lie_one_after_another(states, taken):
+def test_noncontiguous_rows_are_left_to_numpy(states, taken):
     np.testing.assert_array_equal(states_times(states, np.ones((20, 8))), 20)
     assert not taken and products.FEWEST_COLUMNS <= 8
 
 
-def test_arrays_of_a_device_are_multiplied_there(device, taken):
+def test_device_arrays_are_multiplied_on_the_device(device, taken):
     states, columns = device(np.ones((30, 20), np.float32)), device(np.ones((20, 8), np.float32))
     np.testing.assert_array_equal(states_times(states, columns).get(), 20)
     np.testing.assert_array_equal(states_with(states, device(np.ones((30, 8), np.float32))).get(), 30)
@@ -47,7 +47,7 @@ def test_columns_are_summed_in_float64():
     np.testing.assert_allclose(column_sums(values[:, :2]), 100_000 * values[0, :2].astype(np.float64), rtol=1e-12)
 
 
-def test_columns_of_a_device_are_summed_in_float64(device):
+def test_device_columns_are_summed_in_float64(device):
     values = np.full((100_000, 3), [0.1, 1.0, -3.0], np.float32)
     exact = 100_000 * values[0].astype(np.float64)
     for moved, expected in ((device(values), exact), (device(values)[:, ::2], exact[::2])):

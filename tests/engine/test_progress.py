@@ -8,7 +8,7 @@ from gatescope.engine import progress
 from gatescope.engine.progress import progress_bar
 
 
-def test_a_bar_has_the_share_that_is_done_and_a_note(monkeypatch, capsys):
+def test_a_bar_shows_the_finished_share_and_a_note(monkeypatch, capsys):
     monkeypatch.setenv("FORCE_COLOR", "1")
     monkeypatch.setenv("COLUMNS", "120")
     with progress_bar("train", 200, "characters", done=40) as advance:
@@ -45,7 +45,7 @@ def test_a_file_gets_a_line_every_minute(clock, capsys):
         assert capsys.readouterr() == ("", "")
 
 
-def test_one_process_of_several_shows_how_far_it_is(clock, capsys, monkeypatch):
+def test_only_the_first_process_shows_progress(clock, capsys, monkeypatch):
     monkeypatch.setattr(progress, "everybody", lambda: SimpleNamespace(rank=1, size=2))
     with progress_bar("train", 10, "characters") as advance:
         clock[0] += 600

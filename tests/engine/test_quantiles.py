@@ -35,7 +35,7 @@ def test_bins_have_equal_mass_and_ties_share_one():
     assert equal_mass_bins(np.array([3.0]), 3.0).tolist() == [FINE_BINS - 1]
 
 
-def test_a_label_that_is_a_function_of_the_unit_tells_its_entropy():
+def test_information_equals_entropy_if_the_unit_determines_the_label():
     values = np.repeat(np.arange(4), 250)
     labels = np.stack([values >= 2, values >= 3, values % 2 == 0], axis=1)
     _, mass, positive = histogram(values, labels)
@@ -55,7 +55,7 @@ def test_a_threshold_between_two_classes(sign):
     np.testing.assert_allclose(informedness, [sign, sign * 0.75])
 
 
-def test_bins_of_each_hypothesis_are_those_of_its_own_weights():
+def test_bins_follow_the_weights_of_each_hypothesis():
     generator = np.random.default_rng(1)
     values = np.sort(generator.normal(size=3000))
     weight = (generator.random((3000, 2)) < [0.5, 0.1]).astype(float)
@@ -73,7 +73,7 @@ def test_bins_of_each_hypothesis_are_those_of_its_own_weights():
         assert [own[0][0], own[1][0]] == [rule[0][g], pytest.approx(rule[1][g])]
 
 
-def test_many_units_at_once_are_as_each_alone():
+def test_many_units_at_once_equal_single_units():
     generator = np.random.default_rng(2)
     labels = generator.random((500, 3)) < [0.5, 0.1, 0.9]
     units = [np.sort(np.round(generator.normal(size=500), 1)) for _ in range(4)]

@@ -28,7 +28,7 @@ def test_bins_their_mass_and_smallest_values(device, n_rows):
             np.testing.assert_array_equal(smallest[unit].get(), least)
 
 
-def test_entries_without_mass_are_in_no_bin(device):
+def test_entries_without_mass_do_not_enter_any_bin(device):
     values, ranks, mass = np.array([[3.0, 1.0, 2.0]]), np.array([[1.5, 0.5, 1.0]]), np.array([[1.0, 0.0, 1.0]])
     _, bin_mass, smallest = fill_bins(device.xp, device(values), device(mass), device(ranks), 2.0)
     assert bin_mass.get().sum() == 2 and np.sort(smallest.get()[0])[:3].tolist() == [2.0, 3.0, np.inf]

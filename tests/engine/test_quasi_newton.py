@@ -32,7 +32,7 @@ def test_a_minimum_is_found_in_tens_of_passes(sharpness):
     assert solution.n_passes.max() < 60
 
 
-def test_every_step_goes_down(monkeypatch):
+def test_every_step_lowers_the_loss(monkeypatch):
     X, signed = make(sharpness=30.0)
     seen = {k: [] for k in range(4)}
     begin = QuasiNewton._begin
@@ -50,7 +50,7 @@ def test_every_step_goes_down(monkeypatch):
         assert (np.diff(losses) <= 16 * np.finfo(float).eps).all()
 
 
-def test_a_start_at_the_minimum_stays_there():
+def test_starting_at_the_minimum_stays_there():
     X, signed = make()
     with RowBlocks(X, np.float64) as rows:
         first = QuasiNewton(problems_of(rows, signed), 1e-9, 200, 4).solve(np.arange(4))
@@ -64,7 +64,7 @@ def test_a_start_at_the_minimum_stays_there():
 
 
 @pytest.mark.parametrize("bad", [-1.0, 1e30, 1e300])
-def test_a_start_that_is_worse_than_none_is_left(bad):
+def test_a_start_worse_than_zero_is_discarded(bad):
     X, signed = make()
     with RowBlocks(X, np.float64) as rows:
         plain = QuasiNewton(problems_of(rows, signed), 1e-8, 200, 4).solve(np.arange(4))
@@ -76,7 +76,7 @@ def test_a_start_that_is_worse_than_none_is_left(bad):
     assert (again.n_passes[[0, 2, 3]] <= 2).all() and again.n_passes[1] <= plain.n_passes[1] + 1
 
 
-def test_a_step_that_fails_leaves_the_point_before_it(monkeypatch):
+def test_a_failed_step_keeps_the_previous_point(monkeypatch):
     X, signed = make()
     monkeypatch.setattr(quasi_newton, "SMALLEST_STEP", 1.0)
     # Every step goes uphill, and none can be accepted.
@@ -98,7 +98,7 @@ def test_a_long_history_forgets_the_oldest_steps(monkeypatch):
     assert solution.n_iterations.max() > 2 * 3
 
 
-def test_single_precision_stops_where_only_noise_is_left():
+def test_single_precision_stops_when_only_noise_is_left():
     X, signed = make()
     X, signed = X.astype(np.float32), signed.astype(np.float32)
     with RowBlocks(X, np.float32) as rows:
@@ -109,7 +109,7 @@ def test_single_precision_stops_where_only_noise_is_left():
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_drift_is_the_rounding_of_all_steps_and_bounds_what_logits_are_off_by(monkeypatch, dtype):
+def test_drift_bounds_the_rounding_error_of_the_logits(monkeypatch, dtype):
     X, signed = make(n_problems=2, sharpness=5.0)
     # Columns of several sizes, one of them far from zero, so that terms of the products cancel.
     X = (X * np.logspace(-1, 1, X.shape[1]) + np.where(np.arange(X.shape[1]) == 3, 50.0, 0.0)).astype(dtype)
@@ -151,11 +151,11 @@ def test_drift_is_the_rounding_of_all_steps_and_bounds_what_logits_are_off_by(mo
         (-1.0, [-0.5, np.inf, np.inf], 2.0),
     ],
 )
-def test_where_a_step_is_flat(slope, slopes, expected):
+def test_the_flat_point_of_a_step_is_interpolated(slope, slopes, expected):
     assert _flat_at(slope, np.array(slopes)) == pytest.approx(expected)
 
 
-def test_a_device_samples_anew_after_as_many_passes_as_it_costs(device):
+def test_a_device_resamples_after_as_many_passes_as_sampling_costs(device):
     X, signed = make(n_rows=200)
     rules = []
     for states in (X, as_rows(device(X))):
@@ -166,7 +166,7 @@ def test_a_device_samples_anew_after_as_many_passes_as_it_costs(device):
 
 
 @pytest.mark.parametrize(("C", "precision"), [(1.0, "tf32"), (np.inf, "ieee"), (np.array([1, 1, np.inf, 1]), "ieee")])
-def test_rows_are_rounded_only_where_there_is_a_penalty(C, precision):
+def test_rows_are_rounded_only_with_a_penalty(C, precision):
     X, signed = make(n_rows=200)
     with RowBlocks(X, np.float64) as rows:
         assert InverseHessians(problems_of(rows, signed, C=C), np.arange(4), 4, 1).sampler.precision == precision

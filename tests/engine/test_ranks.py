@@ -32,7 +32,7 @@ def ranks_of(values):
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
 @settings(max_examples=60, deadline=None)
 @given(data=st.data())
-def test_values_are_numpys_and_mid_ranks_scipys(dtype, data):
+def test_values_equal_numpy_and_mid_ranks_equal_scipy(dtype, data):
     values = data.draw(finite(dtype))
     unit = distinct(values)
     np.testing.assert_array_equal(unit.values, np.unique(values.astype(np.float64)))
@@ -70,7 +70,7 @@ def test_every_bfloat16_number_is_in_order():
 
 @pytest.mark.parametrize("bad", [np.nan, -np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, torch.bfloat16])
-def test_a_value_that_is_not_finite_leaves_none(dtype, bad):
+def test_a_nonfinite_value_gives_no_distinct_values(dtype, bad):
     values = np.array([1.0, bad, -2.0, 0.5], np.float32)
     values = torch.from_numpy(values).to(dtype) if isinstance(dtype, torch.dtype) else values.astype(dtype)
     assert len(distinct(values).values) == 0

@@ -59,7 +59,7 @@ def test_codes_are_counted_in_any_parts_by_any_number_of_blocks(device, monkeypa
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (64, 64), (130, 65), (500, 20), (5, 200)])
-def test_codes_change_places(device, monkeypatch, shape):
+def test_codes_are_transposed(device, monkeypatch, shape):
     # With two blocks only, some blocks go on to further rows.
     monkeypatch.setattr(launch_cuda, "MOST_BLOCKS", 2)
     codes = np.random.default_rng(4).integers(0, 2**16, shape).astype(np.uint16)

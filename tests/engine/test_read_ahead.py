@@ -25,7 +25,7 @@ class OnDisk:
         return self.values[key]
 
 
-def test_what_is_on_disk(tmp_path):
+def test_memory_maps_and_lazy_arrays_count_as_on_disk(tmp_path):
     X = np.ones((4, 2))
     np.save(tmp_path / "x.npy", X)
     assert is_on_disk(np.load(tmp_path / "x.npy", mmap_mode="r")[1:]) and is_on_disk(OnDisk(X))
@@ -40,7 +40,7 @@ def test_every_row_is_read_once_and_in_order(n_rows, step):
     np.testing.assert_array_equal(np.vstack([X[:0], *(piece for _, piece in seen)]), X)
 
 
-def test_the_next_piece_is_read_while_one_is_worked_on():
+def test_the_next_piece_is_read_while_one_is_in_use():
     source = OnDisk(np.arange(40.0).reshape(20, 2))
     pieces = read_ahead(source, 5)
     next(pieces)

@@ -16,7 +16,7 @@ from gatescope.engine.resume_points import RESUME_FILE
 from gatescope.engine.sample import SampleConfig, sample_in_memory
 
 
-def test_bfloat16_is_for_memory_and_16_bits_of_precision_for_a_gpu(lstm):
+def test_bfloat16_is_only_for_memory_and_16_bit_precision_only_for_gpus(lstm):
     config = SampleConfig(sequences=3, length=5, dtype="float32")
     states, wide = sample_in_memory(lstm, config, dtype=torch.bfloat16), sample_in_memory(lstm, config)
     assert states.arrays["layer0/c"].dtype == torch.bfloat16
@@ -27,7 +27,7 @@ def test_bfloat16_is_for_memory_and_16_bits_of_precision_for_a_gpu(lstm):
         sample_in_memory(lstm, SampleConfig(precision="float16"))
 
 
-def test_what_the_disk_has_no_room_for_is_refused_and_leaves_nothing(lstm, tmp_path):
+def test_dumps_too_large_for_the_disk_are_refused_without_files(lstm, tmp_path):
     with pytest.raises(
         InputError, match=r"its states take 8[0-9],[0-9,.]+ GB and the disk has .* GB free: record fewer"
     ):
@@ -36,7 +36,7 @@ def test_what_the_disk_has_no_room_for_is_refused_and_leaves_nothing(lstm, tmp_p
     assert sampled(lstm, tmp_path / "s.zarr", sequences=2, length=5).n_rows == 10
 
 
-def test_what_there_is_no_room_for_replaces_nothing(lstm, tmp_path, monkeypatch):
+def test_a_dump_too_large_for_the_disk_replaces_nothing(lstm, tmp_path, monkeypatch):
     path = tmp_path / "s.zarr"
     before = sampled(lstm, path, sequences=2, length=5000).text()
     n_bytes = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
@@ -49,7 +49,7 @@ def test_what_there_is_no_room_for_replaces_nothing(lstm, tmp_path, monkeypatch)
         assert sampled(lstm, path, sequences=2, length=4000, overwrite=True).n_rows == 8000
 
 
-def test_the_room_is_that_of_the_disk_that_a_link_leads_to(lstm, tmp_path, monkeypatch):
+def test_free_space_is_checked_on_the_target_of_a_link(lstm, tmp_path, monkeypatch):
     (tmp_path / "link").symlink_to(tmp_path / "large" / "disk" / "s.zarr")
     rooms = {tmp_path: 1000, tmp_path / "large" / "disk": 10**9}
     monkeypatch.setattr(shutil, "disk_usage", lambda place: SimpleNamespace(free=rooms[place]))
@@ -57,7 +57,7 @@ def test_the_room_is_that_of_the_disk_that_a_link_leads_to(lstm, tmp_path, monke
     assert (tmp_path / "link").is_symlink() and (tmp_path / "large/disk/s.zarr/zarr.json").exists()
 
 
-def test_a_dump_that_cannot_be_opened_leaves_nothing(lstm, tmp_path, monkeypatch):
+def test_a_dump_that_cannot_be_opened_leaves_no_files(lstm, tmp_path, monkeypatch):
     def fails(*arguments):
         raise MemoryError("too large")
 
@@ -72,7 +72,7 @@ def test_a_dump_that_cannot_be_opened_leaves_nothing(lstm, tmp_path, monkeypatch
     assert StateDump.open(tmp_path / "s.zarr").verify() == []
 
 
-def test_a_dump_that_was_begun_goes_on_in_the_room_that_it_has(lstm, tmp_path, monkeypatch):
+def test_a_resumed_dump_reuses_its_allocated_space(lstm, tmp_path, monkeypatch):
     """Its blocks take their full length on the disk from the start, whether their rows count yet or not."""
     config = {"sequences": 4, "length": 300}
     count_steps = DumpWriter.count_steps

@@ -51,7 +51,7 @@ def test_sequences_side_by_side(rows, tmp_path):
 @pytest.mark.parametrize(
     ("n_words", "dtype"), [(2**8, np.uint8), (2**8 + 1, np.uint16), (2**16, np.uint16), (2**16 + 1, np.uint32)]
 )
-def test_tokens_have_the_bytes_that_the_vocabulary_needs(tmp_path, n_words, dtype):
+def test_tokens_use_as_many_bytes_as_the_vocabulary_needs(tmp_path, n_words, dtype):
     (tmp_path / "waiting").mkdir()
     # Characters after the surrogates, which no file can hold.
     vocabulary = [chr(0xE000 + number) for number in range(n_words)]
@@ -76,7 +76,7 @@ def test_rows_that_are_refused_do_not_count(rows, tmp_path):
     assert StateDump.open(tmp_path / "s").n_rows == 1
 
 
-def test_nothing_was_added(rows, tmp_path):
+def test_recording_nothing_is_refused(rows, tmp_path):
     with pytest.raises(InputError, match="no sequence was added"):
         rows.write(tmp_path / "s", overwrite=False)
     assert os.listdir(tmp_path) == ["waiting"]

@@ -114,7 +114,7 @@ def test_plain_zarr_in_memory():
 
 
 @pytest.mark.parametrize("url", ["nonsense://x/y", "http://127.0.0.1:9/states.zarr", "memory://nothing/there"])
-def test_what_cannot_be_reached_is_one_line(url):
+def test_an_unreachable_url_is_a_one_line_error(url):
     for reader in (StateDump.open, open_states):
         with pytest.raises(InputError, match=r"cannot be read|does not exist") as raised:
             reader(url)

@@ -11,7 +11,7 @@ POINTS = [
 ]
 
 
-def test_what_is_written_is_read(tmp_path):
+def test_written_data_reads_back_unchanged(tmp_path):
     write_points(tmp_path, 8192, POINTS)
     rows, points = read_points(tmp_path)
     assert rows == 8192
@@ -21,7 +21,7 @@ def test_what_is_written_is_read(tmp_path):
 
 
 @pytest.mark.parametrize("place", [0, 20, 400, -1])
-def test_a_damaged_file_is_as_good_as_none(tmp_path, place):
+def test_a_damaged_file_counts_as_missing(tmp_path, place):
     assert read_points(tmp_path) == (0, [])
     write_points(tmp_path, 8192, POINTS)
     content = bytearray((tmp_path / RESUME_FILE).read_bytes())

@@ -27,7 +27,7 @@ def problem(N=300, H=12, K=4):
 @pytest.mark.parametrize("fit_intercept", [True, False])
 @pytest.mark.parametrize("C", [1e-3, 1.0, 1e3])
 @pytest.mark.parametrize(("N", "H"), [(300, 12), (20, 40)])
-def test_coefficients_are_scikit_learns(N, H, C, fit_intercept):
+def test_coefficients_equal_scikit_learn(N, H, C, fit_intercept):
     X, Y = problem(N, H)
     weight = np.random.default_rng(1).integers(0, 3, size=Y.shape).astype(float)
     probes = RidgeProbes(C=C, fit_intercept=fit_intercept).fit(X, Y, sample_weight=weight)
@@ -42,7 +42,7 @@ def test_coefficients_are_scikit_learns(N, H, C, fit_intercept):
     assert set(probes.status_) == {"converged"}
 
 
-def test_one_C_for_each_target_and_none():
+def test_each_target_may_have_its_own_C_or_none():
     X, Y = problem()
     C = np.array([0.1, 1.0, 10.0, np.inf])
     probes = RidgeProbes(C=C).fit(X, Y)
@@ -51,7 +51,7 @@ def test_one_C_for_each_target_and_none():
     np.testing.assert_allclose(probes.coef_[3], LinearRegression().fit(X, Y[:, 3]).coef_, rtol=1e-7)
 
 
-def test_a_path_is_scikit_learns_and_needs_eigenvectors_without_a_penalty_alone(monkeypatch):
+def test_a_path_equals_scikit_learn_with_eigenvectors_only_if_unpenalised(monkeypatch):
     X, Y = problem()
     # Without a penalty, only eigenvectors settle how two equal units share a coefficient.
     X = np.hstack([X, X[:, :1]])
@@ -88,7 +88,7 @@ def test_a_path_is_scikit_learns_and_needs_eigenvectors_without_a_penalty_alone(
 @pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("difference", [0.0, 1e-9, 1e-7, 1e-3])
 @pytest.mark.parametrize("C", [1.0, 1e9, 1e15, np.inf])
-def test_a_fit_and_a_path_agree_on_units_that_are_nearly_equal(difference, C):
+def test_fit_and_path_agree_on_nearly_equal_units(difference, C):
     X, Y = problem()
     twice = np.hstack([X, X[:, :2] + difference * np.random.default_rng(2).normal(size=(300, 2))])
     single, path = RidgeProbes(C).fit(twice, Y), RidgeProbes().fit_path(twice, Y, [1e-3, 0.1, C, 10.0])[2]
@@ -101,7 +101,7 @@ def test_a_fit_and_a_path_agree_on_units_that_are_nearly_equal(difference, C):
 
 
 @pytest.mark.parametrize("C", [1e-3, 1.0, np.inf])
-def test_scales_far_apart(C):
+def test_widely_different_scales_are_fitted_exactly(C):
     X, Y = problem()
     scale = 10.0 ** np.linspace(-9, 6, 12)
     for probes in (RidgeProbes(C).fit(X * scale, Y), *RidgeProbes().fit_path(X * scale, Y, [C, 3 * C, 2 * C])[:1]):
@@ -113,7 +113,7 @@ def test_scales_far_apart(C):
 
 @pytest.mark.parametrize("offset", [0.0, 1e4, 1e8])
 @pytest.mark.parametrize("C", [1e-3, 1.0, 1e12, np.inf])
-def test_without_an_intercept_units_far_from_zero_keep_their_coefficients(offset, C):
+def test_coefficients_without_intercept_are_exact_far_from_zero(offset, C):
     generator = np.random.default_rng(0)
     X = generator.normal(size=(500, 20)) + offset
     Y = X[:, :2] + generator.normal(size=(500, 2))
@@ -127,7 +127,7 @@ def test_without_an_intercept_units_far_from_zero_keep_their_coefficients(offset
 
 
 @pytest.mark.parametrize("C", [1.0, np.inf])
-def test_without_an_intercept_a_constant_unit_is_one(C):
+def test_a_constant_unit_without_intercept_is_fitted_like_any_other(C):
     X, Y = problem()
     constant = np.hstack([X, np.full((300, 1), 5.0), X[:, :1]])
     probes = RidgeProbes(C, fit_intercept=False).fit(constant, Y)
@@ -137,7 +137,7 @@ def test_without_an_intercept_a_constant_unit_is_one(C):
 
 @pytest.mark.parametrize("offset", [1e3, 1e6])
 @pytest.mark.parametrize("fit_intercept", [True, False])
-def test_predictions_from_units_far_from_zero_keep_what_varies(offset, fit_intercept):
+def test_predictions_from_units_far_from_zero_are_accurate(offset, fit_intercept):
     generator = np.random.default_rng(0)
     X = (generator.normal(size=(2000, 30)) + offset).astype(np.float32)
     exact = X.astype(np.float64)
@@ -148,7 +148,7 @@ def test_predictions_from_units_far_from_zero_keep_what_varies(offset, fit_inter
     assert near.predict((exact - offset).astype(np.float32)).dtype == np.float32
 
 
-def test_one_dimension_and_narrow_states():
+def test_one_dimensional_targets_and_float16_states_are_accepted():
     X, Y = problem()
     probes = RidgeProbes().fit(X.astype(np.float16), Y[:, 0])
     expected = Ridge().fit(X.astype(np.float16).astype(np.float64), Y[:, 0])
@@ -157,7 +157,7 @@ def test_one_dimension_and_narrow_states():
 
 
 @pytest.mark.filterwarnings("ignore:1 of 4 ridge probes")
-def test_a_target_without_rows_has_a_status_and_harms_no_other():
+def test_a_target_without_rows_gets_a_status_and_leaves_others_unchanged():
     X, Y = problem()
     weight = np.ones_like(Y)
     weight[:, 1] = 0
@@ -167,7 +167,7 @@ def test_a_target_without_rows_has_a_status_and_harms_no_other():
     np.testing.assert_allclose(probes.coef_[2], Ridge().fit(X, Y[:, 2]).coef_, rtol=1e-7)
 
 
-def test_a_penalty_beyond_arithmetic_is_a_status():
+def test_an_overflowing_penalty_gives_a_status():
     X, Y = (each[:10] for each in problem())
     C = np.array([1.0, 1e-310, 1.0, 1.0])
     with pytest.warns(ConvergenceWarning, match=r"1 of 4 ridge probes have no result \(the first is target 1, not_f"):
@@ -181,7 +181,7 @@ def test_a_penalty_beyond_arithmetic_is_a_status():
         np.testing.assert_array_equal(path[1].coef_[k], path[0].coef_[k])
 
 
-def test_no_target_has_a_row():
+def test_all_targets_without_rows_give_a_warning():
     X, Y = problem()
     with pytest.warns(ConvergenceWarning, match="4 of 4 ridge probes have no result .*target 0, empty"):
         probes = RidgeProbes().fit(X, Y, np.zeros(Y.shape))
@@ -200,7 +200,7 @@ def test_values_that_are_not_finite_are_refused():
 @pytest.mark.parametrize("scale", [1e-9, 1.0, 1e6])
 @pytest.mark.parametrize("constant", [0.0, 5.0])
 @pytest.mark.parametrize("fit_intercept", [True, False])
-def test_a_unit_of_another_scale_is_no_constant_beside_equal_ones(scale, constant, fit_intercept):
+def test_a_small_scale_beside_equal_units_is_not_taken_as_constant(scale, constant, fit_intercept):
     rng = np.random.default_rng(0)
     a = rng.normal(size=300)
     X = np.column_stack([a, a, np.full(300, constant), scale * rng.normal(size=300)])
@@ -225,7 +225,7 @@ def test_targets_far_from_zero_are_predicted(dtype):
         assert mine.score(X, scaled) > 0.99
 
 
-def test_times_and_values_that_are_missing_are_no_targets():
+def test_times_and_missing_values_are_refused_as_targets():
     X, y = np.eye(4), np.arange(4.0)
     times = np.datetime64("2020-01-01") + np.arange(4).astype("m8[D]")
     for wrong in (times, times - times[0]):
@@ -238,7 +238,7 @@ def test_times_and_values_that_are_missing_are_no_targets():
             RidgeProbes().fit(X, given)
 
 
-def test_the_gradient_is_that_of_the_unit_where_it_is_largest():
+def test_the_reported_gradient_is_the_largest_over_units():
     """For the unit that is always 0 the gradient is exactly 0, for the others the rounding error of large sums."""
     generator = np.random.default_rng(0)
     X = 1e3 + generator.standard_normal((200, 6))

@@ -49,13 +49,13 @@ def test_the_upper_triangle_in_any_parts(n, H):
 
 
 @needs_pairs
-def test_which_rows_it_takes():
+def test_only_float32_rows_of_suitable_width_are_rounded():
     assert rounds(512, np.dtype(np.float32)) and rounds(8, np.dtype(np.float32))
     assert not rounds(12, np.dtype(np.float32)) and not rounds(512, np.dtype(np.float64))
 
 
 @needs_pairs
-def test_what_is_not_finite_is_seen():
+def test_nonfinite_values_are_propagated():
     rows = np.ones((10, 16), np.float32)
     rows[3, 5] = np.nan
     total = np.zeros((16, 16), np.float32)

@@ -66,7 +66,7 @@ def test_float64_and_float32_blocks_are_views():
     assert all(owners)
 
 
-def test_blas_has_one_thread_inside_and_its_own_number_after():
+def test_blas_has_one_thread_inside_and_is_restored_after():
     with threadpool_limits(2, "blas"):
         before = blas_threads()
         inside = []

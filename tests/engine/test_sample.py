@@ -20,7 +20,7 @@ def arrays(dump):
 
 
 @pytest.mark.parametrize("architecture", [{}, {"cell": "gru"}, {"cell": "gru", "reset_after": False}, {"cell": "rnn"}])
-def test_states_are_those_of_the_model_reading_the_sampled_text(make_model, tmp_path, architecture):
+def test_states_equal_the_model_reading_the_sampled_text(make_model, tmp_path, architecture):
     trained = load_model(make_model(**architecture))
     # In float64, only the rounding of the recorded float32 is left.
     model = trained.model.double()
@@ -53,7 +53,7 @@ def test_text_follows_the_model_at_the_temperature(make_model, tmp_path):
     assert stats.chisquare(np.bincount(dump.tokens, minlength=4), expected).pvalue > 1e-3
 
 
-def test_a_sequence_is_the_same_whatever_runs_beside_it(lstm, tmp_path):
+def test_a_sequence_does_not_depend_on_its_neighbours(lstm, tmp_path):
     many = sampled(lstm, tmp_path / "many.zarr", sequences=70)
     few = sampled(lstm, tmp_path / "few.zarr", sequences=3)
     rows = slice(0, few.n_rows)
@@ -78,7 +78,7 @@ def test_seed_prime_and_defaults(lstm, tmp_path, make_model):
     assert not (tmp_path / "bad.zarr").exists()
 
 
-def test_only_what_is_asked_is_recorded(lstm, make_model, tmp_path):
+def test_only_requested_states_are_recorded(lstm, make_model, tmp_path):
     dump = sampled(lstm, tmp_path / "gates.zarr", capture=("gates",))
     assert dump.names == [f"layer{layer}/gates/{gate}" for layer in (0, 1) for gate in "ifgo"]
     gru = load_model(make_model("gru", cell="gru"))
@@ -129,7 +129,7 @@ def test_settings_out_of_range(field, value):
         ({"precision": "float16"}, "--precision float16 needs a GPU"),
     ],
 )
-def test_what_a_model_cannot_give_is_refused_before_its_training(config, said):
+def test_unavailable_captures_are_refused_before_training(config, said):
     architecture, vocabulary = Architecture(cell="gru"), Vocabulary(("\n", "a"))
     SampleConfig(capture=("h", "gates"), prime="a\n").require(architecture, vocabulary, "cpu")
     with pytest.raises(InputError, match=said):
@@ -137,7 +137,7 @@ def test_what_a_model_cannot_give_is_refused_before_its_training(config, said):
 
 
 @pytest.mark.parametrize("layers", [1, 2, 3])
-def test_scores_are_those_of_the_model_whatever_it_was_drawn_with(make_model, tmp_path, layers):
+def test_scores_equal_the_model_for_any_sampling_settings(make_model, tmp_path, layers):
     trained = load_model(make_model(cell="gru", layers=layers))
     model = trained.model.double()
     capture = ("h", "log_probability", "entropy")
@@ -183,14 +183,14 @@ def test_a_seed_out_of_range_is_refused(lstm, tmp_path, seed):
         (None, {"sequences": 3}, "config is of type dict: expected SampleConfig"),
     ],
 )
-def test_a_path_or_a_dictionary_in_the_place_of_what_is_needed(lstm, tmp_path, trained, config, message):
+def test_a_path_or_dictionary_in_place_of_an_object_is_refused(lstm, tmp_path, trained, config, message):
     with pytest.raises(InputError, match=message):
         sample_states(trained or lstm, tmp_path / "states", config)
     with pytest.raises(InputError, match=message):
         sample_in_memory(trained or lstm, config)
 
 
-def test_numbers_may_be_those_of_numpy(lstm, tmp_path):
+def test_settings_may_be_numpy_numbers(lstm, tmp_path):
     plain = sampled(lstm, tmp_path / "plain", seed=1, sequences=2, length=5, temperature=0.5, top_p=0.25, top_k=3)
     given = {"sequences": np.int64(2), "length": np.int32(5), "top_k": np.uint8(3)}
     given |= {"temperature": np.float32(0.5), "top_p": np.float64(0.25)}

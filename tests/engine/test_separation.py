@@ -35,7 +35,7 @@ def with_a_mark(dtype=np.float64):
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
 @pytest.mark.parametrize("tol", [1e-3, 1e-6, 1e-9])
-def test_a_mark_with_one_label_has_no_coefficient_whatever_the_tolerance(dtype, tol):
+def test_a_unit_seen_with_one_label_gets_no_coefficient(dtype, tol):
     X, y, mark = with_a_mark(dtype)
     torn = y.copy()
     torn[np.flatnonzero(mark)[7]] = False
@@ -49,7 +49,7 @@ def test_a_mark_with_one_label_has_no_coefficient_whatever_the_tolerance(dtype, 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("kind", ["far", "steep"])
-def test_large_logits_do_not_make_a_plane(dtype, kind):
+def test_large_logits_do_not_count_as_separable(dtype, kind):
     generator = np.random.default_rng(0)
     X = generator.standard_normal((5000, 2))
     y = generator.random(5000) < expit((2 if kind == "far" else 15) * X[:, 0])
@@ -79,7 +79,7 @@ def any_problem(seed):
 
 
 @pytest.mark.parametrize("fit_intercept", [True, False])
-def test_any_small_problem_has_the_status_that_a_linear_programme_gives_it(fit_intercept):
+def test_status_of_any_small_problem_matches_a_linear_program(fit_intercept):
     seen = []
     for seed in range(60):
         X, y, weight = any_problem(seed)
@@ -111,7 +111,7 @@ def test_many_free_directions(device, gap):
         assert probes.status_.tolist() == ["separable" if gap else "converged"] and 0 < wrong < 40
 
 
-def test_one_row_on_the_wrong_side_leaves_a_plane_through_it():
+def test_a_plane_through_misclassified_rows_counts_as_separable():
     """Three rows lie on the plane, and two of them have the same label."""
     X = np.concatenate([np.linspace(-2, -1, 20), np.zeros(3), np.linspace(1, 2, 20)])[:, None]
     y = np.repeat([False, True], [21, 22])
@@ -120,7 +120,7 @@ def test_one_row_on_the_wrong_side_leaves_a_plane_through_it():
     assert (probes.predict(X) != y).sum() == 1 and probes.status_.tolist() == ["separable"]
 
 
-def test_a_programme_that_fails_stops_nothing(monkeypatch):
+def test_a_failed_linear_program_does_not_stop_the_fit(monkeypatch):
     X, y, _ = with_a_mark()
     real = separation.linprog
     monkeypatch.setattr(separation, "linprog", lambda *given, **named: OptimizeResult(real(*given, **named), fun=None))

@@ -76,7 +76,7 @@ def test_chosen_rows_and_columns(both):
     np.testing.assert_array_equal(lazy[mask, [3, 3]], expected[mask][:, [3, 3]])
 
 
-def test_nothing_is_read_before_it_is_asked_for():
+def test_rows_are_read_only_on_request():
     array = Blocks()
     lazy = SequenceRows(array, STARTS[[0, 6]], STARTS[[1, 7]])
     assert array.read == []
@@ -84,7 +84,7 @@ def test_nothing_is_read_before_it_is_asked_for():
     assert array.read == [5]
 
 
-def test_of_a_source(tmp_path, small_dump):
+def test_sequences_of_a_source_match_its_features(tmp_path, small_dump):
     dump = StateDump.open(small_dump(tmp_path / "states.zarr", lengths=(7, 1, 12, 20, 5)))
     chosen = np.array([3, 0, 4])
     starts = dump.sequence_starts

@@ -8,7 +8,7 @@ from gatescope.engine.row_blocks import RowBlocks
 from gatescope.engine.shared_factor import KEPT_FACTORS, SharedFactor
 
 
-def test_the_shared_factor_follows_curvature_and_ridge():
+def test_the_shared_factor_scales_with_curvature_and_ridge():
     X, _ = make(2000)
     right = np.random.default_rng(2).standard_normal((7, 2))
     with RowBlocks(X, np.float64) as rows:

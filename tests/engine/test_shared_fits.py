@@ -164,7 +164,7 @@ def shared(tmp_path_factory):
 
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 @pytest.mark.parametrize("name", OPTIONS)
-def test_two_processes_find_what_one_finds(shared, name):
+def test_two_processes_equal_one(shared, name):
     X, Y, weight, _ = make()
     alone = LogisticProbes(**OPTIONS[name]).fit(X, Y, weight if name == "weighted" else None)
     for got in shared:
@@ -185,14 +185,14 @@ def test_a_plane_is_found_in_the_rows_of_both_processes(shared):
         assert got["marked"].tolist() == ["separable", "converged", "converged"]
 
 
-def test_errors_of_groups_that_lie_in_two_shards(shared):
+def test_standard_errors_handle_groups_split_between_processes(shared):
     X, Y, _, groups = make()
     alone = LogisticProbes(np.inf, tol=1e-12).fit(X, Y[:, :2]).standard_errors(X, Y[:, :2], groups=groups)
     for got in shared:
         np.testing.assert_allclose(got["errors"], alone.coef, rtol=1e-9)
 
 
-def test_what_processes_exchange(shared):
+def test_exchanged_values_and_refusals_reach_every_process(shared):
     for rank, got in enumerate(shared):
         assert got["union"].tolist() == [0, 1, 2, 3, 5, 7]
         assert got["first row"] == [0, 2113][rank]
@@ -202,11 +202,11 @@ def test_what_processes_exchange(shared):
         assert str(shared[0][name]).startswith("X contains NaN or infinity in the rows of another process")
 
 
-def test_two_processes_draw_the_rows_that_one_draws(shared):
+def test_two_processes_draw_the_same_rows_as_one(shared):
     np.testing.assert_array_equal(np.concatenate([got["thresholds"] for got in shared]), _thresholds(make()[0]))
 
 
-def test_what_is_wrong_in_one_process_is_refused_in_all(shared):
+def test_bad_input_in_one_process_is_refused_in_all(shared):
     assert "sample_weight is nan at row 0" in str(shared[1]["refused weight"])
     assert "Y contains NaN" in str(shared[1]["refused labels"])
     for name in ("weight", "labels"):
@@ -221,7 +221,7 @@ def test_what_is_wrong_in_one_process_is_refused_in_all(shared):
     assert str(shared[0]["refused memory"]) == "another process rejected its input: see its message"
 
 
-def test_ridge_probes_of_two_processes(shared):
+def test_ridge_probes_of_two_processes_equal_one(shared):
     X, _, weight, _ = make()
     alone = RidgeProbes().fit(X, X[:, :3] ** 2, weight[:, [0, 1, 0]])
     for got in shared:
@@ -231,7 +231,7 @@ def test_ridge_probes_of_two_processes(shared):
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float64])
 @pytest.mark.parametrize("name", ["none", "shared", "each"])
-def test_single_units_of_two_processes_are_those_of_one(shared, name, dtype):
+def test_single_units_of_two_processes_equal_one(shared, name, dtype):
     X, Y, weight, _ = make()
     X = np.where(np.arange(12) == 4, 2.0, X).astype(dtype)[:, :11]
     alone = NeuronProbes().fit(X, Y, {"none": None, "shared": weight[:, 0], "each": weight}[name])
@@ -245,7 +245,7 @@ def test_single_units_of_two_processes_are_those_of_one(shared, name, dtype):
                 np.testing.assert_allclose(found, expected, rtol=1e-10, atol=1e-10)
 
 
-def test_aurocs_alone_of_two_processes(shared):
+def test_only_auroc_of_two_processes_equals_one(shared):
     X, Y, weight, _ = make()
     alone = NeuronProbes(only_auroc=True).fit(X, Y, weight).auroc_
     for got in shared:
@@ -286,7 +286,7 @@ def test_sums_in_either_memory_are_exchanged_together(monkeypatch, places):
     assert [(total.device.type, total.shape) for total in totals] == [(places[0], (4,)), (places[1], ())]
 
 
-def test_one_process_alone():
+def test_a_single_process_needs_no_exchange():
     with pytest.raises(InputError, match="start the script with torchrun"):
         Processes(True)
     values = [np.ones(3)]

@@ -31,14 +31,14 @@ def test_every_width(dtype, n, H):
         assert_close(states_with(states, residuals), states.T, residuals, n)
 
 
-def test_columns_may_lie_in_any_order():
+def test_columns_may_have_any_memory_layout():
     generator = np.random.default_rng(0)
     states, wide = (generator.standard_normal(shape).astype(np.float32) for shape in ((20, 12), (20, 32)))
     for residuals in (wide[:, ::2], np.asfortranarray(wide[:, :24])):
         assert_close(states_with(states, residuals), states.T, residuals, 20)
 
 
-def test_what_is_not_finite_stays_where_it_is():
+def test_nonfinite_values_stay_in_their_row_and_column():
     states, columns = np.ones((9, 5), np.float32), np.ones((5, 12), np.float32)
     states[3, 2], columns[1, 7] = np.nan, np.inf
     got = states_times(states, columns)
@@ -49,7 +49,7 @@ def test_what_is_not_finite_stays_where_it_is():
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("W", [1, 2, 6])
-def test_few_columns_that_lie_as_rows(dtype, W):
+def test_few_transposed_columns_are_multiplied_exactly(dtype, W):
     generator = np.random.default_rng(W)
     states = generator.standard_normal((21, 37)).astype(dtype)
     steps, residuals = (generator.standard_normal((m, W)).astype(dtype) for m in (37, 21))
@@ -60,7 +60,7 @@ def test_few_columns_that_lie_as_rows(dtype, W):
     assert_close(with_.T, states.T, residuals, 21)
 
 
-def test_compiles_where_nothing_can_be_kept(monkeypatch):
+def test_compiles_where_no_cache_can_be_written(monkeypatch):
     njit = numba.njit
 
     def without_locator(*arguments, cache=False, **options):

@@ -53,7 +53,7 @@ def test_glob_shuffle_and_limit(tree, tmp_path):
     assert written(TreeConfig(limit=17))["bytes"] == 7
 
 
-def test_what_is_written_into_the_tree_is_no_source(tree):
+def test_output_written_into_the_tree_is_not_a_source(tree):
     out = tree / "a" / ".." / "all.c"
     config = TreeConfig(glob=("*.c", "*.json"))
     first = write_corpus(tree, out, config)
@@ -61,7 +61,7 @@ def test_what_is_written_into_the_tree_is_no_source(tree):
     assert write_corpus(tree, out, config, overwrite=True) == first
 
 
-def test_what_a_killed_program_left_of_the_text_is_removed(tree, tmp_path):
+def test_leftovers_of_a_killed_program_are_removed(tree, tmp_path):
     left = [partial_name(tmp_path / name) for name in ("text", "text.manifest.json")]
     other = partial_name(tmp_path / "another")
     for path in (*left, other):
@@ -70,7 +70,7 @@ def test_what_a_killed_program_left_of_the_text_is_removed(tree, tmp_path):
     assert not any(path.exists() for path in left) and other.exists()
 
 
-def test_a_text_that_is_there_is_left_or_refused(tree, tmp_path):
+def test_an_existing_text_is_kept_or_refused(tree, tmp_path):
     out = tmp_path / "text.txt"
     first = write_corpus(tree, out, TreeConfig())
     (tree / "new.c").write_text("int c;\n")
@@ -112,12 +112,12 @@ def test_an_empty_selection_is_refused_and_writes_nothing(tree, tmp_path, config
         ({"limit": -5}, "--limit -5 is negative"),
     ],
 )
-def test_settings_that_fit_no_tree(given, message):
+def test_invalid_tree_settings_are_refused(given, message):
     with pytest.raises(InputError, match=message):
         TreeConfig(**given)
 
 
-def test_a_tree_that_is_not_there(tmp_path):
+def test_a_missing_tree_is_refused(tmp_path):
     with pytest.raises(InputError, match="absent' does not exist: give the folder"):
         write_corpus(tmp_path / "absent", tmp_path / "t", TreeConfig())
     (tmp_path / "file").touch()
@@ -136,7 +136,7 @@ def test_an_unreadable_folder_stops_the_corpus(tree, tmp_path, monkeypatch):
     assert not (tmp_path / "t").exists()
 
 
-def test_a_text_that_was_altered_is_not_the_one_of_its_manifest(tree, tmp_path):
+def test_an_altered_text_does_not_match_its_manifest(tree, tmp_path):
     write_corpus(tree, tmp_path / "t", TreeConfig())
     whole = (tmp_path / "t").read_bytes()
     for altered in (whole[:-3], whole.replace(b"int", b"INT")):
@@ -153,7 +153,7 @@ def test_the_file_that_is_larger_than_the_limit_is_named(tree, tmp_path):
         write_corpus(tree, tmp_path / "t", TreeConfig(limit=5))
 
 
-def test_lengths_are_those_of_the_files_and_of_another_text_its_own(tree, tmp_path):
+def test_lengths_follow_the_manifest_and_other_texts_have_their_own(tree, tmp_path):
     text = tmp_path / "text.txt"
     manifest, told = write_corpus(tree, text, TreeConfig()), tmp_path / "text.txt.manifest.json"
     n, lengths = manifest["characters"], [file["characters"] for file in manifest["files"]]

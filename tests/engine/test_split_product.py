@@ -44,7 +44,7 @@ def test_scales_are_finite_powers_of_two(largest):
 
 
 @pytest.mark.parametrize("dtype", PARTS)
-def test_products_are_those_of_float64(dtype):
+def test_products_equal_float64(dtype):
     generator = torch.Generator().manual_seed(1)
     n, H, W = 2 * split_product.SUMMED_ROWS + 77, 24, 5
     X = torch.tanh(torch.randn(n, H, generator=generator)).to(dtype)
@@ -67,7 +67,7 @@ def test_products_are_those_of_float64(dtype):
         assert ((got - expected).abs() <= (RELATIVE + np.sqrt(terms) * 2.0**-24) * size).all()
 
 
-def test_one_part_would_not_do():
+def test_a_single_part_would_not_be_accurate():
     values = columns(300, 13)
     scale = column_scale(values.abs().amax(dim=0))
     first = split(values, scale, torch.float16)[:, :13].to(torch.float64) / scale
@@ -85,7 +85,7 @@ def arithmetic(request):
 
 @pytest.mark.usefixtures("arithmetic")
 @pytest.mark.parametrize("name", ["float16", "bfloat16"])
-def test_the_kernels_rounding_is_torchs(name):
+def test_the_kernel_rounds_like_torch(name):
     generator = np.random.default_rng(2)
     bits = generator.integers(0, 2**32, 200_000, dtype=np.uint32)
     # Ties, subnormal numbers of both precisions, both ends of the range, infinities and NaN.

@@ -21,7 +21,7 @@ def claim(*given):
         pass
 
 
-def test_same_settings_go_on_and_others_are_refused_by_name(tmp_path):
+def test_equal_settings_resume_and_others_are_refused_by_name(tmp_path):
     folder = tmp_path / "out"
     claim(folder, "train", {"seed": 0, "train": Config()}, ("weights",), False)
     before = (folder / "config.json").read_bytes()
@@ -59,7 +59,7 @@ def test_only_its_own_partial_files_are_removed(tmp_path):
 
 
 @pytest.mark.parametrize("overwrite", [False, True])
-def test_what_another_stage_wrote_is_left_alone(tmp_path, overwrite):
+def test_output_of_another_stage_is_left_alone(tmp_path, overwrite):
     claim(tmp_path, "run", {"seed": 0}, ("states.zarr", "records"), False)
     (tmp_path / "records").write_text("of a run")
     with pytest.raises(InputError, match="output of `gatescope run`: choose another --out, or remove it"):
@@ -67,7 +67,7 @@ def test_what_another_stage_wrote_is_left_alone(tmp_path, overwrite):
     assert (tmp_path / "records").read_text() == "of a run"
 
 
-def test_infinity_is_told_from_other_settings(tmp_path):
+def test_infinity_is_distinguished_from_other_settings(tmp_path):
     claim(tmp_path, "probe", {"C": math.inf}, ("records",), False)
     claim(tmp_path, "probe", {"C": math.inf}, ("records",), False)
     with pytest.raises(InputError, match=r"was made with C = 'inf', not 1\.0"):
@@ -75,7 +75,7 @@ def test_infinity_is_told_from_other_settings(tmp_path):
 
 
 @pytest.mark.parametrize("before", [{}, {"baselines": "of old"}, {KINDS: {"intervals": "of old"}}])
-def test_what_another_version_made_does_not_go_on(tmp_path, before):
+def test_output_of_another_version_is_not_resumed(tmp_path, before):
     claim(tmp_path, "probe", {"seed": 0, **before}, ("records",), False)
     now = {"seed": 0, KINDS: {"intervals": "of now"}}
     with pytest.raises(InputError, match="made by another version of gatescope, whose results differ in kind"):
@@ -99,7 +99,7 @@ def test_output_of_unknown_origin_is_left_alone(tmp_path):
     assert (tmp_path / "weights").read_text() == "mine"
 
 
-def test_facts_stay_beside_the_settings(tmp_path):
+def test_facts_are_stored_beside_the_settings(tmp_path):
     claim(tmp_path, "probe", {"seed": 0}, (), False)
     record_facts(tmp_path, {"rows": 3})
     assert read_config(tmp_path) == {"stage": "probe", "settings": {"seed": 0}, "facts": {"rows": 3}}
@@ -107,13 +107,13 @@ def test_facts_stay_beside_the_settings(tmp_path):
 
 
 @pytest.mark.parametrize("content", [b"{", b"\xff\xfe", b"[]", b'{"a": 1}', b"[" * 200_000], ids=range(5))
-def test_a_damaged_or_foreign_config_is_one_line(tmp_path, content):
+def test_a_damaged_or_foreign_config_is_a_one_line_error(tmp_path, content):
     (tmp_path / "config.json").write_bytes(content)
     with pytest.raises(InputError, match=r"config\.json"):
         claim(tmp_path, "train", {}, (), False)
 
 
-def test_out_that_is_a_link_to_a_folder_that_is_not_there_yet(tmp_path):
+def test_out_may_link_to_a_folder_that_does_not_exist_yet(tmp_path):
     (tmp_path / "link").symlink_to(tmp_path / "other" / "disk")
     claim(tmp_path / "link", "train", {}, (), False)
     assert (tmp_path / "link").is_symlink() and [each.name for each in (tmp_path / "other/disk").iterdir()] == [
@@ -121,14 +121,14 @@ def test_out_that_is_a_link_to_a_folder_that_is_not_there_yet(tmp_path):
     ]
 
 
-def test_out_that_is_a_file(tmp_path):
+def test_out_that_is_a_file_is_refused(tmp_path):
     (tmp_path / "file").write_text("x")
     with pytest.raises(InputError, match="is a file: give a folder"):
         claim(tmp_path / "file", "train", {}, (), False)
 
 
 @pytest.mark.parametrize("overwrite", [False, True])
-def test_out_that_is_a_dump(tmp_path, overwrite):
+def test_out_that_is_a_dump_is_refused(tmp_path, overwrite):
     (tmp_path / "zarr.json").write_text("{}")
     with pytest.raises(InputError, match="holds a state dump: choose another folder"):
         claim(tmp_path, "probe", {}, (), overwrite)
@@ -136,7 +136,7 @@ def test_out_that_is_a_dump(tmp_path, overwrite):
 
 
 @pytest.mark.parametrize("overwrite", [False, True])
-def test_two_programs_in_one_folder(tmp_path, overwrite):
+def test_a_second_program_in_the_same_folder_is_refused(tmp_path, overwrite):
     with claimed(tmp_path / "out", "train", {}, ("weights",), False):
         (tmp_path / "out" / f"weights.{'0' * 32}.partial").write_text("half")
         before = sorted((tmp_path / "out").iterdir())

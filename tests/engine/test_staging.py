@@ -46,7 +46,7 @@ def test_rows_come_back_in_any_order(tmp_path, monkeypatch, chunk):
     assert_taken(rows, [50, 0, 3, 20, 99], [30, 3, 0, 30, 1])
 
 
-def test_rows_that_were_half_written_do_not_count(tmp_path, monkeypatch):
+def test_half_written_rows_do_not_count(tmp_path, monkeypatch):
     rows = staged(tmp_path)
     with pytest.raises(KeyError):
         rows.put(TOKENS[:9], {"layer0/h": STATES["layer0/h"][:9]})

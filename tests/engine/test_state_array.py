@@ -100,18 +100,18 @@ def test_any_choice_of_rows_and_columns(array, rows, columns):
 
 @pytest.mark.parametrize("rows", [slice(5, 40), np.array([50, 3, 3, -1])], ids=["slice", "integers"])
 @pytest.mark.parametrize("columns", [slice(1, 3), [4, 0], 2], ids=["slice", "integers", "one"])
-def test_choices_in_any_layout(any_layout, rows, columns):
+def test_selections_work_in_any_layout(any_layout, rows, columns):
     assert np.array_equal(any_layout[rows, columns], VALUES[rows][:, columns])
 
 
-def test_blocks_are_those_on_disk(array):
+def test_blocks_match_those_on_disk(array):
     pieces = list(array.blocks())
     assert [len(piece) for piece in pieces] == [BLOCK] * 6 + [N - 6 * BLOCK]
     assert np.array_equal(np.concatenate(pieces), VALUES)
 
 
 @pytest.mark.parametrize("values", [VALUES[:, 0].copy(), np.arange(N, dtype=np.uint16)], ids=["float", "tokens"])
-def test_one_value_a_row(tmp_path, values):
+def test_arrays_with_one_value_per_row_are_read(tmp_path, values):
     array = make(tmp_path / "dump", values, compressors=Crc32cCodec())
     assert np.array_equal(np.asarray(array), values)
     assert np.array_equal(array[6:20], values[6:20])
@@ -133,7 +133,7 @@ def test_rows_of_one_block_are_not_copied(array):
     assert array[8:17].flags.owndata
 
 
-def test_values_stay_when_the_next_block_is_mapped(array):
+def test_values_survive_mapping_the_next_block(array):
     held = [array[start : start + BLOCK] for start in range(0, N, BLOCK)]
     assert np.array_equal(np.concatenate(held), VALUES)
 
@@ -169,12 +169,12 @@ def test_read_into_columns_of_a_wider_array(any_layout):
         ((slice(0, 9), np.zeros(3, bool)), "has 7 columns: a mask of shape"),
     ],
 )
-def test_rows_that_are_not_there(array, key, message):
+def test_rows_out_of_range_are_refused(array, key, message):
     with pytest.raises(IndexError, match=message):
         array[key]
 
 
-def test_whole_blocks_have_no_fault(any_layout):
+def test_intact_blocks_have_no_fault(any_layout):
     assert [any_layout.check_block(index, BLOCK) for index in range(7)] == [None] * 7
 
 
@@ -182,7 +182,7 @@ def block_file(array, index):
     return array._location.path / "layer0" / "h" / f"c.{index}.0"
 
 
-def test_missing_block(own_array):
+def test_a_missing_block_is_reported(own_array):
     block_file(own_array, 2).unlink()
     assert own_array.check_block(2, BLOCK) == "layer0/h: block 2 (rows 16 to 23) is missing: write the dump again"
     assert own_array.check_block(1, BLOCK) is None
@@ -192,7 +192,7 @@ def test_missing_block(own_array):
 
 
 @pytest.mark.parametrize(("change", "fault"), [(-1, "truncated"), (-116, "truncated"), (1, "too long")])
-def test_block_of_another_length(own_array, change, fault):
+def test_a_block_of_another_length_is_reported(own_array, change, fault):
     file = block_file(own_array, 6)
     data = file.read_bytes()
     file.write_bytes((data + b"0")[: len(data) + change])
@@ -203,7 +203,7 @@ def test_block_of_another_length(own_array, change, fault):
 
 
 @pytest.mark.parametrize("place", [0, 57, 111, 112, 115], ids=lambda place: f"byte{place}")
-def test_flipped_bit(own_array, place):
+def test_a_flipped_bit_is_reported(own_array, place):
     file = block_file(own_array, 3)
     data = bytearray(file.read_bytes())
     data[place] ^= 4
@@ -220,7 +220,7 @@ def test_damaged_block_of_another_layout(tmp_path):
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
-def test_value_that_is_not_finite(tmp_path, value):
+def test_a_nonfinite_value_is_reported(tmp_path, value):
     values = VALUES.copy()
     values[19, 5] = value
     array = make(tmp_path / "dump", values, compressors=Crc32cCodec())
@@ -243,7 +243,7 @@ def test_damaged_block_of_zstd(tmp_path, damage):
     assert np.array_equal(array[16:24], VALUES[16:24])
 
 
-def test_zstd_of_something_else(tmp_path):
+def test_zstd_blocks_with_other_content_are_reported(tmp_path):
     array = make(tmp_path / "dump", compressors=[ZstdCodec(), Crc32cCodec()])
     content = b"not a frame"
     block_file(array, 3).write_bytes(content + google_crc32c.value(content).to_bytes(4, "little"))

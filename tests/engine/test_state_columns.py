@@ -62,7 +62,7 @@ chosen_columns = st.one_of(st.none(), st.slices(6), st.integers(-6, 5), st.lists
 
 @settings(max_examples=200, deadline=None)
 @given(rows=chosen_rows, columns=chosen_columns)
-def test_rows_and_columns_are_those_of_the_arrays(dump, rows, columns):
+def test_rows_and_columns_match_the_arrays(dump, rows, columns):
     units = [7, 0, 39]
     whole = np.hstack([np.asarray(dump.array(name))[2980:3030, units] for name in NAMES])
     lazy = dump.states(NAMES, units).rows(2900, 3100).rows(80, 130)
@@ -89,7 +89,7 @@ def test_units_are_a_sequence_or_a_mask(dump):
             dump.states(["layer0/h"], units)
 
 
-def test_all_of_it_at_once(dump):
+def test_all_rows_are_read_at_once(dump):
     assert is_on_disk(dump.states(NAMES).rows(17, 9001))
     np.testing.assert_array_equal(np.asarray(dump.states(NAMES)), dump.features(NAMES))
     np.testing.assert_array_equal(np.asarray(dump.states(NAMES).rows(17, 9001)), dump.features(NAMES)[17:9001])

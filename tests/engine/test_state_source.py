@@ -26,7 +26,7 @@ def source(request, tmp_path, small_dump):
     return open_states(tmp_path / "x.npz")
 
 
-def test_arrays_by_their_own_name_and_by_their_states(source, tmp_path):
+def test_arrays_are_found_by_name_and_by_state(source, tmp_path):
     for name in NAMES:
         assert source[name] is source.array(name) and name in source
     assert "c" in source and source["c"][0] is source["layer0/c"]
@@ -52,7 +52,7 @@ def test_blocks_are_the_features_in_order(source, rows, units):
     assert np.array_equal(np.concatenate(blocks), whole) and blocks[0].dtype == source.dtype
 
 
-def test_a_block_stays_whole_while_the_next_is_worked_on(source):
+def test_a_block_stays_intact_while_the_next_is_read(source):
     whole = np.asarray(source.array("layer1/h"))
     before = None
     for number, block in enumerate(source.blocks(["layer1/h"], rows=5)):

@@ -32,7 +32,7 @@ def extracted(trained, path):
 
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("recorded", [sampled, extracted])
-def test_probes_of_states_in_memory_are_those_of_a_dump(make_model, tmp_path, device, recorded):
+def test_probes_of_states_in_memory_equal_those_of_a_dump(make_model, tmp_path, device, recorded):
     if device == "cuda":
         pytest.importorskip("cupy")
     trained = load_model(make_model(hidden=16), device)
@@ -54,7 +54,7 @@ def test_probes_of_states_in_memory_are_those_of_a_dump(make_model, tmp_path, de
 
 
 @pytest.mark.parametrize("dtype", [torch.int8, torch.bool, "float16", np.dtype("float32")])
-def test_states_are_of_floating_point(lstm, dtype):
+def test_states_must_be_floating_point(lstm, dtype):
     with pytest.raises(InputError, match="expected a floating-point dtype"):
         sample_in_memory(lstm, SAMPLE, dtype=dtype)
 
@@ -73,7 +73,7 @@ def test_states_that_do_not_fit_are_refused_before_the_model_runs(make_model, de
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
-def test_what_states_take(lstm, dtype):
+def test_planned_size_equals_the_memory_states_take(lstm, dtype):
     config = SampleConfig(sequences=3, length=4, capture=("h", "gates"))
     states = sample_in_memory(lstm, config, dtype=dtype)
     held = sum(each.nbytes for each in (*states.arrays.values(), *states.initial.values()))

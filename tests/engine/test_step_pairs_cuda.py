@@ -34,7 +34,7 @@ def test_the_loops_apply_the_bfgs_matrix(device):
         np.testing.assert_allclose(x[:, i].get(), expected, rtol=1e-9, atol=1e-9 * np.abs(expected).max())
 
 
-def test_without_pairs_nothing_changes(device):
+def test_no_pairs_leave_the_gradient_unchanged(device):
     gradient = np.arange(6.0).reshape(3, 2)
     pairs = DevicePairs(device(np.ones((5, 3, 2))), device(np.ones((5, 3, 2))), np.ones((0, 2)), np.array([0, 1]))
     q = device(gradient.copy())

@@ -48,7 +48,7 @@ def test_two_passes_add_up(shifted):
     np.testing.assert_allclose(tile.curvature(1), weight[:, 1] * expit(z[:, 1]) * expit(-z[:, 1]), rtol=1e-10)
 
 
-def test_columns_are_kept_and_started_anew():
+def test_columns_are_kept_or_restarted():
     with RowBlocks(np.ones((10, 1)), np.float64) as rows:
         tile = SweepTile(rows, None, 3)
         for column in range(3):

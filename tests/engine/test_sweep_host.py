@@ -47,7 +47,7 @@ def test_sums_of_a_block(monkeypatch, dtype, W, moves):
         assert sums.dtype == np.float64
 
 
-def test_what_is_not_finite_is_seen():
+def test_nonfinite_values_are_propagated():
     block, zeros = np.ones((40, 3), np.float32), np.zeros((40, 2), np.float32)
     block[7, 1] = np.inf
     offset, far = np.zeros(2, np.float32), np.zeros(0, int)

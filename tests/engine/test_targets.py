@@ -66,7 +66,7 @@ def test_a_class_without_weight_has_total_zero(device, label, n_targets):
             assert (totals[int(not label)] == 0).all() and (totals[int(label)] > 0).all()
 
 
-def test_hypotheses_without_weight_are_no_error_but_a_call_without_weight_is():
+def test_only_a_call_entirely_without_weight_is_refused():
     Y, _ = make(100)
     targets = BinaryTargets(Y, Weights(np.zeros(Y.shape), *Y.shape, np), "balanced")
     assert (targets.class_totals == 0).all() and (targets.unit == 1).all()
@@ -92,7 +92,7 @@ def test_labels():
 
 
 @pytest.mark.parametrize("weighted", [None, "shared", "each"])
-def test_classes_and_bad_weights_are_found_on_a_device_in_any_piece(device, monkeypatch, weighted):
+def test_device_targets_find_classes_and_bad_weights_in_any_chunk(device, monkeypatch, weighted):
     Y, weight = make(n_rows=500)
     weight = {None: None, "shared": weight[:, 0], "each": weight}[weighted]
     monkeypatch.setattr("gatescope.engine.targets.CHUNK_ROWS", 50)

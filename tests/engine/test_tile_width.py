@@ -25,7 +25,7 @@ def test_a_limit_is_shared_by_the_problems_of_a_pass():
     assert all(problems * least <= limit for (problems, _), limit in zip(found, limits, strict=True) if problems > 1)
 
 
-def test_without_a_limit_a_fit_takes_about_what_its_labels_do(monkeypatch):
+def test_a_fit_without_a_limit_uses_memory_proportional_to_labels(monkeypatch):
     monkeypatch.setattr("gatescope.engine.row_blocks.thread_count", lambda: 2)
     widths = []
     for n_targets in (1, 5, 20, 1000):
@@ -37,7 +37,7 @@ def test_without_a_limit_a_fit_takes_about_what_its_labels_do(monkeypatch):
     assert widths[0] == 1 and widths[-1] > 20 and widths == sorted(widths)
 
 
-def test_what_a_problem_of_many_rows_takes_is_two_arrays_of_them():
+def test_a_problem_of_many_rows_takes_two_row_arrays():
     """A label and a logit for each row, beside which all else is little, may take four tenths of the memory."""
     rows, limit = np.ones((400_000, 2), np.float32), 64_000_000
     most = 0.4 * limit / (4 * 2 * len(rows))

@@ -47,7 +47,7 @@ def test_every_cell_learns_a_repeated_sentence(text, tmp_path, cell, embedding):
     assert final["bits_per_character"] == pytest.approx(final["nats"] / math.log(2))
 
 
-def test_the_step_that_is_said_is_that_of_the_weights_that_are_kept(text, tmp_path, monkeypatch):
+def test_the_reported_step_belongs_to_the_kept_weights(text, tmp_path, monkeypatch):
     nats = iter([2.0, 1.0, 1.5, 1.25])
     monkeypatch.setattr("gatescope.engine.train.evaluate", lambda *given: next(nats))
     config = TrainConfig(hidden=4, batch=2, length=10, steps=4, evaluate_every=1)
@@ -103,7 +103,7 @@ def test_the_learning_rate_rises_and_falls_along_half_a_cosine():
 
 
 @pytest.mark.parametrize("n_kills", [5, pytest.param(20, marks=pytest.mark.slow)])
-def test_stopping_and_going_on_changes_nothing(text, tmp_path, n_kills):
+def test_stopping_and_resuming_does_not_change_the_model(text, tmp_path, n_kills):
     assert_survives_kills(_train, lambda folder: (text, folder), tmp_path, n_kills)
 
 
@@ -111,7 +111,7 @@ def _train(text, folder):
     train_model(survey_corpus(text), Path(folder), replace(SMALL, keep=(0, 5, 14, 30)))
 
 
-def test_a_training_that_is_done_can_be_repeated_on_a_read_only_file_system(text, tmp_path):
+def test_a_finished_training_can_be_repeated_on_a_read_only_disk(text, tmp_path):
     folder = tmp_path / "model"
     _train(text, folder)
     assert run_read_only(_train, (text, folder), folder) == 0
@@ -120,7 +120,7 @@ def test_a_training_that_is_done_can_be_repeated_on_a_read_only_file_system(text
     assert run_read_only(_train, (text, folder), folder) == 1
 
 
-def test_two_programs_in_one_folder(text, tmp_path, monkeypatch):
+def test_a_second_program_in_the_same_folder_is_refused(text, tmp_path, monkeypatch):
     """The second program comes while the first takes its steps, and leaves the first one's files alone."""
     take, met = TrainingStep.take, []
 
@@ -159,13 +159,13 @@ def test_other_settings_or_another_text_are_refused(text, tmp_path):
     train_model(survey_corpus(text), tmp_path / "model", replace(SMALL, steps=3), overwrite=True)
 
 
-def test_a_diverging_loss_stops_with_the_remedy(text, tmp_path):
+def test_a_diverging_loss_stops_and_names_the_remedy(text, tmp_path):
     config = TrainConfig(cell="rnn", nonlinearity="relu", hidden=16, batch=4, length=50, steps=60, learning_rate=1e30)
     with pytest.raises(InputError, match=r"at step \d+.*--learning-rate"):
         train_model(survey_corpus(text), tmp_path / "model", config)
 
 
-def test_a_model_that_learnt_nothing_is_pointed_out(text, tmp_path):
+def test_a_model_that_learnt_nothing_gives_a_warning(text, tmp_path):
     wild = TrainConfig(hidden=4, batch=4, length=10, steps=5, learning_rate=1e4, clip=1e4)
     guessing = scipy.stats.entropy([TEXT.count(character) for character in set(TEXT)])
     # It diverges, or stays where it began, with the same probability for all characters.
@@ -185,7 +185,7 @@ def test_a_model_that_learnt_nothing_is_pointed_out(text, tmp_path):
         ({"device": "gpu"}, "device 'gpu' cannot be used"),
     ],
 )
-def test_a_seed_or_a_device_that_is_none(text, tmp_path, options, message):
+def test_an_invalid_seed_or_device_is_refused(text, tmp_path, options, message):
     with pytest.raises(InputError, match=message):
         train_model(survey_corpus(text), tmp_path / "model", SMALL, **options)
     assert not (tmp_path / "model").exists()
@@ -205,7 +205,7 @@ def test_a_seed_or_a_device_that_is_none(text, tmp_path, options, message):
         (lambda text: (survey_corpus(text), None), "config is of type NoneType: expected TrainConfig"),
     ],
 )
-def test_what_is_no_survey_or_no_configuration_is_named(text, tmp_path, given, message):
+def test_wrong_survey_or_configuration_types_are_named(text, tmp_path, given, message):
     survey, config = given(str(text))
     with pytest.raises(InputError, match=message):
         train_model(survey, tmp_path / "model", config)
@@ -233,7 +233,7 @@ def test_a_validation_loss_that_is_not_finite_stops_before_the_checkpoint(text, 
     assert train_model(survey_corpus(text), tmp_path / "model", SMALL)["step"] == 30
 
 
-def test_a_text_too_short_for_its_lanes_says_what_it_needs(tmp_path):
+def test_the_error_for_a_short_text_names_the_needed_length(tmp_path):
     path = tmp_path / "short.txt"
     path.write_text("ab" * 50)
     with pytest.raises(InputError, match=r"95 characters to train on.*need 3,232.*--batch"):
@@ -258,7 +258,7 @@ def test_settings_out_of_range_are_refused_by_name(field, value):
 
 
 @pytest.mark.parametrize("kind", [str, Path])
-def test_paths_are_text_or_path(text, tmp_path, monkeypatch, kind):
+def test_paths_may_be_str_or_path(text, tmp_path, monkeypatch, kind):
     monkeypatch.chdir(tmp_path)
     config = TrainConfig(hidden=4, batch=2, length=10, steps=2)
     train_model(survey_corpus(kind(text)), kind("model"), config)
@@ -271,7 +271,7 @@ def test_paths_are_text_or_path(text, tmp_path, monkeypatch, kind):
 
 @pytest.mark.parametrize("steps", [14, 30], ids=["begun", "finished"])
 @pytest.mark.parametrize("damage", ["no weights", "no description", "cut", "earlier"])
-def test_weights_that_were_kept_and_are_gone_are_missed(text, tmp_path, monkeypatch, steps, damage):
+def test_missing_kept_weights_are_reported(text, tmp_path, monkeypatch, steps, damage):
     folder = tmp_path / "model"
     interrupted = steps < SMALL.steps
 
@@ -300,14 +300,14 @@ def test_weights_that_were_kept_and_are_gone_are_missed(text, tmp_path, monkeypa
         assert train_model(survey_corpus(text), folder, SMALL)["step"] >= 7
 
 
-def test_a_model_that_memory_cannot_hold_leaves_nothing(text, tmp_path):
+def test_a_model_too_large_for_memory_leaves_no_files(text, tmp_path):
     for config in (TrainConfig(hidden=10**6), TrainConfig(embedding=10**11), TrainConfig(layers=10**3, hidden=10**4)):
         with pytest.raises(InputError, match=r"weights, their gradients .* GB free: lower --hidden"):
             train_model(survey_corpus(text), tmp_path / "model", config)
     assert not (tmp_path / "model").exists()
 
 
-def test_a_training_that_is_done_needs_no_memory_and_one_that_lacks_it_loses_nothing(text, tmp_path, monkeypatch):
+def test_finished_training_needs_no_memory_and_lack_of_it_loses_nothing(text, tmp_path, monkeypatch):
     folder = tmp_path / "model"
     done = train_model(survey_corpus(text), folder, SMALL)
     monkeypatch.setattr(free_memory, "free_bytes", lambda device, enough: 1000)

@@ -33,7 +33,7 @@ def folder(tmp_path):
     return tmp_path
 
 
-def test_files_give_the_model_back(folder):
+def test_a_saved_model_loads_unchanged(folder):
     trained = load_model(folder)
     assert trained.vocabulary == VOCABULARY and trained.corpus == CORPUS
     assert trained.training == {"step": 7, "validation_nats": 1.5}
@@ -52,7 +52,7 @@ TRAINED = {"corpus": "plays", "n_characters": 1_000, "steps": 60, "validation_na
 
 
 @pytest.mark.parametrize("cell", LAYERS)
-def test_a_model_of_torch_layers_reads_as_they_do(tmp_path, cell):
+def test_a_model_of_torch_layers_computes_the_same_logits(tmp_path, cell):
     torch.manual_seed(0)
     parts = torch.nn.Embedding(4, 3), LAYERS[cell](3, 5, num_layers=2), torch.nn.Linear(5, 4)
     model = CharacterModel(Architecture(cell=cell, hidden=5, layers=2, embedding=3), 4)
@@ -77,14 +77,14 @@ def test_a_model_of_torch_layers_reads_as_they_do(tmp_path, cell):
         ("abcd", torch.float64, "weight embedding.weight is torch.float64, expected float32"),
     ],
 )
-def test_a_model_that_cannot_be_saved_is_refused_before_anything_is_written(tmp_path, characters, dtype, said):
+def test_an_unsavable_model_is_refused_before_anything_is_written(tmp_path, characters, dtype, said):
     model = CharacterModel(Architecture(hidden=5, embedding=3), 4).to(dtype)
     with pytest.raises(InputError, match=said):
         save_model(model, tmp_path / "model", characters, **TRAINED)
     assert not (tmp_path / "model").exists()
 
 
-def test_a_model_does_not_take_the_place_of_another(folder):
+def test_a_model_does_not_overwrite_another(folder):
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
     with pytest.raises(InputError, match="already holds a model"):
         save_model(CharacterModel(Architecture(hidden=5), 4), folder, "abcd", **TRAINED)
@@ -153,7 +153,7 @@ def rewrite(path: Path, dtype=torch.float32, about=None):
         ),
     ],
 )
-def test_a_damaged_folder_is_one_line_that_names_the_file(folder, damage, message):
+def test_a_damaged_folder_gives_a_one_line_error_naming_the_file(folder, damage, message):
     damage(folder)
     with pytest.raises(InputError, match=message) as error:
         load_model(folder)
@@ -170,14 +170,14 @@ def test_a_flipped_bit_in_the_weights_is_named(folder, place):
         load_model(folder)
 
 
-def test_a_loss_that_was_altered_is_named(folder):
+def test_an_altered_loss_is_named(folder):
     file = folder / "model.safetensors"
     file.write_bytes(file.read_bytes().replace(b"1.5", b"1.4"))
     with pytest.raises(InputError, match=r"model\.safetensors is damaged: it does not match its checksum"):
         load_model(folder)
 
 
-def test_the_digest_of_weights_tells_them_apart():
+def test_different_weights_have_different_digests():
     weights = {"a": torch.arange(6.0).reshape(2, 3), "b": torch.tensor(1), "extra": "of the module's own"}
     others = [
         weights | {"a": weights["a"].T.contiguous().T},
@@ -191,13 +191,13 @@ def test_the_digest_of_weights_tells_them_apart():
     assert weights_digest(weights, {"step": 1}) != weights_digest(weights)
 
 
-def test_a_digest_takes_what_is_sparse_or_has_no_values():
+def test_digests_accept_sparse_and_meta_tensors():
     sparse, meta = torch.eye(3).to_sparse(), torch.empty(2, 3, device="meta")
     assert weights_digest({"a": sparse}) == weights_digest({"a": torch.eye(3)}) != weights_digest({"a": 2 * sparse})
     assert weights_digest({"a": meta}) != weights_digest({"a": meta.T})
 
 
-def test_a_vocabulary_that_was_altered_is_named(folder):
+def test_an_altered_vocabulary_is_named(folder):
     """Without the check, its letters would be read and written as other letters."""
     file = folder / "model.json"
     description = json.loads(file.read_text())
@@ -207,13 +207,13 @@ def test_a_vocabulary_that_was_altered_is_named(folder):
         load_model(folder)
 
 
-def test_weights_whose_checksum_was_removed_are_named(folder):
+def test_a_removed_checksum_of_weights_is_named(folder):
     rewrite(folder / "model.safetensors", about='{"step": 7, "validation_nats": 1.5}')
     with pytest.raises(InputError, match=r"model\.safetensors is damaged: it does not match its checksum"):
         load_model(folder)
 
 
-def test_a_description_whose_checksum_was_removed_is_named(folder):
+def test_a_removed_checksum_of_the_description_is_named(folder):
     description = json.loads((folder / "model.json").read_text())
     del description["sha256"]
     (folder / "model.json").write_text(json.dumps(description))
@@ -221,13 +221,13 @@ def test_a_description_whose_checksum_was_removed_is_named(folder):
         load_model(folder)
 
 
-def test_a_path_that_is_not_there(tmp_path):
+def test_a_missing_path_is_refused(tmp_path):
     with pytest.raises(InputError, match="is not a model"):
         load_model(tmp_path / "absent")
 
 
 @pytest.mark.parametrize("device", ["gpu", "cuda:99", None])
-def test_a_device_that_is_not_there_is_one_line(folder, device):
+def test_a_missing_device_is_a_one_line_error(folder, device):
     with pytest.raises(InputError, match=rf"^device {device!r} cannot be used \(.*\): expected 'cpu'") as error:
         load_model(folder, device)
     assert "\n" not in str(error.value)

@@ -71,7 +71,7 @@ PRECISIONS = [("lstm", torch.float64, 1e-10), ("lstm", torch.float32, 1e-5), ("g
 
 
 @pytest.mark.parametrize(("cell", "dtype", "rtol"), PRECISIONS, ids=["lstm-float64", "lstm-float32", "gru-float64"])
-def test_two_processes_give_what_one_gives(text, tmp_path, cell, dtype, rtol):
+def test_two_processes_train_the_same_model_as_one(text, tmp_path, cell, dtype, rtol):
     one, two = (together(n, text, tmp_path / str(n), dtype, cell) for n in (1, 2))
     assert_same_weights(two, one, rtol)
     for step in SMALL.keep:
@@ -83,14 +83,14 @@ def test_two_processes_give_what_one_gives(text, tmp_path, cell, dtype, rtol):
         assert step == other_step and nats == pytest.approx(other, rel=rtol)
 
 
-def test_lanes_that_processes_cannot_share(text, tmp_path, monkeypatch):
+def test_lanes_that_processes_cannot_divide_are_refused(text, tmp_path, monkeypatch):
     monkeypatch.setattr("gatescope.engine.train.everybody", lambda: SimpleNamespace(rank=0, size=3))
     with pytest.raises(InputError, match="--batch 4 lanes cannot be shared by 3 processes"):
         train_model(survey_corpus(text), tmp_path / "model", SMALL)
 
 
 @pytest.mark.parametrize("precision", ["bfloat16", "float16"])
-def test_16_bit_precision_learns_and_goes_on(text, tmp_path, precision):
+def test_training_in_16_bit_precision_learns_and_resumes(text, tmp_path, precision):
     config = TrainConfig(hidden=32, batch=8, length=30, steps=150, evaluate_every=75, precision=precision)
     assert train_model(survey_corpus(text), tmp_path / "model", config)["validation_nats"] < 1.0
     with safe_open(tmp_path / "model" / "checkpoint.safetensors", "pt") as file:
@@ -107,7 +107,7 @@ def taker_of(device, precision="float32", dropout=0.0, width=101):
     return TrainingStep(model, cut_lanes(tokens, 4), 10, 1.0, precision, model.zero_state(4))
 
 
-def test_a_gradient_that_overflows_leaves_the_weights_alone():
+def test_an_overflowing_gradient_leaves_the_weights_unchanged():
     taker = taker_of("cpu", "float16")
     taker.take(0, 0.01)
     taker.scaler.load_state_dict(taker.scaler.state_dict() | {"scale": 3e38})
@@ -130,7 +130,7 @@ def test_the_first_step_that_is_not_finite_is_kept(device):
 
 
 @pytest.mark.parametrize(("width", "windows"), [(100, 9), (101, 10), (110, 10)])
-def test_the_state_begins_anew_with_the_text(width, windows):
+def test_the_state_resets_when_the_text_restarts(width, windows):
     """After the last window one more character is needed, which the window predicts."""
     taker = taker_of("cpu", width=width)
     assert taker.windows == windows
@@ -142,7 +142,7 @@ def test_the_state_begins_anew_with_the_text(width, windows):
         assert torch.equal(mine, expected)
 
 
-def test_steps_on_another_gpu_than_the_current_one_wait_for_its_own_stream(monkeypatch):
+def test_steps_on_a_noncurrent_gpu_wait_for_its_stream(monkeypatch):
     """That stream fills the learning rate and window; here the step runs on the CPU, and fake streams note waits."""
     taker, waits = taker_of("cpu"), []
 
@@ -159,7 +159,7 @@ def test_steps_on_another_gpu_than_the_current_one_wait_for_its_own_stream(monke
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.uint32])
-def test_ids_of_a_text_on_the_disk_are_copied_for_a_gpu_without_a_warning(tmp_path, dtype):
+def test_memory_mapped_ids_are_copied_for_a_gpu_without_a_warning(tmp_path, dtype):
     largest = np.iinfo(dtype).max
     np.save(tmp_path / "tokens.npy", np.array([0, 1, largest - 1, largest, 5, 6], dtype))
     lanes = cut_lanes(np.load(tmp_path / "tokens.npy", mmap_mode="r"), 2)
@@ -178,7 +178,7 @@ def test_ids_of_a_text_on_the_disk_are_copied_for_a_gpu_without_a_warning(tmp_pa
 
 @pytest.mark.cuda
 @pytest.mark.parametrize("precision", ["float32", "bfloat16", "float16"])
-def test_the_graph_gives_what_steps_on_the_cpu_give(precision, monkeypatch):
+def test_the_graph_equals_steps_on_the_cpu(precision, monkeypatch):
     monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
     takers = [taker_of(device, precision) for device in ("cpu", "cuda")]
     for step in range(25):
@@ -227,7 +227,7 @@ def test_torchrun_trains_the_model_that_one_process_trains(text, tmp_path, cell)
     assert losses[1] == [(step, pytest.approx(nats, rel=1e-5)) for step, nats in losses[0]]
 
 
-def test_what_the_first_process_refuses_is_one_line(text, tmp_path):
+def test_a_refusal_of_the_first_process_is_one_line(text, tmp_path):
     (tmp_path / "zarr.json").write_text("{}")
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "-m", "gatescope.analysis.cli"]
     flags = ["--hidden", "8", "--batch", "4", "--length", "10", "--steps", "4", "--device", "cpu"]

@@ -26,7 +26,7 @@ def test_parts_of_the_triangle(dtype, ends):
     np.testing.assert_array_equal(np.tril(total, -1), np.tril(np.ones((9, 9)), -1))
 
 
-def test_rows_are_rounded_where_they_may_be_and_it_pays(monkeypatch):
+def test_rows_are_rounded_only_if_allowed_and_profitable(monkeypatch):
     single, double = np.dtype(np.float32), np.dtype(np.float64)
     for pairs in (False, True):
         monkeypatch.setattr(rounded_gram, "PAIRS", pairs)

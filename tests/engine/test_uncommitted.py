@@ -63,7 +63,7 @@ def test_initial_states_move_with_the_dump(uncommitted, tmp_path):
     assert list(taken(uncommitted, tmp_path).initial) == [tmp_path / "after" / "c.0"]
 
 
-def test_an_interrupt_between_rows_and_their_blocks_is_known(uncommitted, monkeypatch):
+def test_an_interrupt_between_rows_and_their_blocks_is_recognised(uncommitted, monkeypatch):
     def interrupted(*arguments):
         raise KeyboardInterrupt
 

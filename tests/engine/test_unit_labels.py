@@ -19,7 +19,7 @@ def listed(tiles):
     return [(numbers.tolist(), alike) for numbers, alike in tiles]
 
 
-def test_hypotheses_of_equal_weights_stand_together_and_few_with_other_few():
+def test_hypotheses_with_equal_weights_share_a_tile_and_small_groups_merge():
     assert FEW_TARGETS == 4
     tiles = label_tiles(weights_of([0, 1, 0, 2, 0, 0, 1, 0]), np.ones(8, bool), 3)
     assert listed(tiles) == [([0, 2, 4], True), ([5, 7], True), ([1, 6, 3], False)]
@@ -31,7 +31,7 @@ def test_hypotheses_of_equal_weights_stand_together_and_few_with_other_few():
 
 
 @pytest.mark.parametrize("weight", [None, np.arange(1.0, N + 1)])
-def test_shared_weights_need_no_company(weight):
+def test_hypotheses_with_shared_weights_fill_tiles_in_order(weight):
     weights = Weights(weight, N, 3, np)
     assert listed(label_tiles(weights, np.array([True, False, True]), 5)) == [([0, 2], True)]
     assert listed(label_tiles(weights, np.ones(3, bool), 2)) == [([0, 1], True), ([2], True)]

@@ -53,7 +53,7 @@ def uncentred(found, g):
 
 @pytest.mark.parametrize("kind", ["histogram", "values"])
 @pytest.mark.parametrize("g", range(POINTS.shape[1]))
-def test_derivatives_over_single_values_are_those_of_autograd(kind, g):
+def test_derivatives_over_single_values_equal_autograd(kind, g):
     u, mass, positive = unit()
     point, which, at = POINTS[:, g : g + 1], np.array([g]), 0
     data = (
@@ -72,7 +72,7 @@ def test_derivatives_over_single_values_are_those_of_autograd(kind, g):
 
 
 @pytest.mark.parametrize("n_bins", [4, 8, 16, 64])
-def test_what_bins_leave_out_of_the_gradient_is_within_its_bound(n_bins):
+def test_the_gradient_error_of_binning_is_within_its_bound(n_bins):
     u, mass, positive = unit()
     data, finer = (histogram(u, mass, positive, n) for n in (n_bins, 2 * n_bins))
     found, bound = data.derivatives(POINTS, np.arange(POINTS.shape[1])), data.omitted(POINTS)

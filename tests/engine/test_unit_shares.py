@@ -28,7 +28,7 @@ def test_blocks_of_units_fit_into_the_memory(memory, width, kind):
     assert np.array_equal(np.hstack([values for _, values in found]), X)
 
 
-def test_a_process_that_nobody_sends_to_keeps_what_it_has():
+def test_a_process_that_receives_nothing_keeps_its_rows():
     own = torch.arange(6.0).view(3, 2)
     assert torch.equal(_exchange([own], np.array([3]), 0), own)
     # Nor does it have rows for the other process.

@@ -28,7 +28,7 @@ def binned(u, weight, target):
 
 
 @pytest.mark.parametrize("weighted", [False, True])
-def test_derivatives_of_a_histogram_are_those_of_its_values(weighted):
+def test_derivatives_of_a_histogram_equal_those_of_its_values(weighted):
     u, weight = make()
     weight = weight if weighted else np.ones_like(u)
     point = np.array([[0.0, 1.5, -8.0, 60.0], [-2.0, 0.3, 1.0, 100.0]])
@@ -52,7 +52,7 @@ def test_derivatives_of_a_histogram_are_those_of_its_values(weighted):
     )
 
 
-def test_derivatives_over_values_are_those_of_the_loss():
+def test_derivatives_over_values_match_the_loss():
     u, weight = make(2, 300)
     positive = weight * (u > 0.2) / weight.sum()
     values = Values(u, positive, weight / weight.sum() - positive)
@@ -104,7 +104,7 @@ def worst_gradient(x, y, weight, w, b):
 
 @pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize("name", list(columns(10)))
-def test_fits_are_scikit_learns(name, weighted):
+def test_fits_equal_scikit_learn(name, weighted):
     x = columns()[name]
     Y = labels(x)
     weight = np.random.default_rng(7).uniform(0.1, 2, len(x)) if weighted else None
@@ -132,7 +132,7 @@ def test_each_hypothesis_has_its_own_weights():
         assert together[1][g] == pytest.approx(single[1][0], rel=1e-7, abs=1e-8)
 
 
-def test_a_nearly_flat_loss_is_not_the_end():
+def test_a_nearly_flat_loss_does_not_stop_the_fit():
     x = np.random.default_rng(9).integers(0, 3, 4000) * 1e6
     y = np.arange(4000) == np.flatnonzero(x == 0)[0]
     w, _, converged = fit(x, y[:, None])
@@ -149,7 +149,7 @@ def test_a_nearly_flat_loss_is_not_the_end():
     rounded=st.booleans(),
     steepness=st.sampled_from([0.0, 1.0, 30.0, np.inf]),
 )
-def test_every_fit_ends_where_the_gradient_does(seed, size, exponent, tail, rounded, steepness):
+def test_every_fit_ends_with_a_vanishing_gradient(seed, size, exponent, tail, rounded, steepness):
     generator = np.random.default_rng(seed)
     x = np.sinh(tail * generator.standard_normal(size))
     x = (np.round(x) if rounded else x) * 10.0**exponent
@@ -165,7 +165,7 @@ def test_every_fit_ends_where_the_gradient_does(seed, size, exponent, tail, roun
     assert worst_gradient(x, y, weight, w[0], b[0]) < 1e-6
 
 
-def test_steep_fits_go_on_over_distinct_values(monkeypatch):
+def test_steep_fits_continue_over_distinct_values(monkeypatch):
     u, _ = make(3)
     Y = (u > 0.5)[:, None]
     exact = fit(u, Y, C=1e4)

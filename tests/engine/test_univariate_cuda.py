@@ -40,7 +40,7 @@ def fit_on(device, values, Y, weight, C=1.0, memory=10**9):
 
 @pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize("name", list(columns(10)))
-def test_hard_columns_are_fitted_as_on_the_cpu(device, name, weighted):
+def test_hard_columns_are_fitted_like_on_the_cpu(device, name, weighted):
     x = columns()[name]
     Y = labels(x)
     weight = np.random.default_rng(7).uniform(0.1, 2, len(x)) if weighted else np.ones(len(x))
@@ -53,7 +53,7 @@ def test_hard_columns_are_fitted_as_on_the_cpu(device, name, weighted):
 
 
 @pytest.mark.parametrize("C", [1.0, 1e4])
-def test_many_units_are_as_each_alone(device, monkeypatch, C):
+def test_many_units_equal_single_units(device, monkeypatch, C):
     hard = columns(1200)
     names = ["t3", "bimodal", "three", "offset"]
     values = np.stack([hard[name] for name in names])
@@ -80,7 +80,7 @@ def test_many_units_are_as_each_alone(device, monkeypatch, C):
     assert pairs[0] == ("fit_bins", 12) and max(over_values) <= 2 and 0 < sum(over_values) < 12
 
 
-def test_units_without_spread_are_left_alone(device):
+def test_units_without_spread_are_not_fitted(device):
     values = np.stack([columns()["bimodal"], np.full(2500, 7.0), columns()["t3"] * 1e200, columns()["t3"]])
     Y = (np.random.default_rng(0).random((2500, 2)) < 0.3) | (values[3] > 8)[:, None]
     _, _, converged = fit_on(device, values, Y, np.ones(2500))

@@ -29,7 +29,7 @@ def make(dtype):
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("fit_intercept", [True, False])
-def test_units_that_a_sample_missed_have_their_variances(device, dtype, fit_intercept):
+def test_units_missed_by_a_sample_get_their_exact_variances(device, dtype, fit_intercept):
     X, weight, rare = make(dtype)
     exact = X.astype(np.longdouble) / SCALE
     mean = np.average(exact, axis=0, weights=weight) if fit_intercept else 0
@@ -54,7 +54,7 @@ def test_units_that_a_sample_missed_have_their_variances(device, dtype, fit_inte
             assert (found[[3, 4]] == 0).all() and (others[:, [3, 4]] == 0).all()
 
 
-def test_a_sample_that_sees_all_units_costs_no_pass(monkeypatch):
+def test_a_sample_that_sees_all_units_needs_no_extra_pass(monkeypatch):
     X = np.random.default_rng(1).standard_normal((3 * CHUNK_ROWS, 6))
     with RowBlocks(X, np.float64) as rows:
         sampler = HessianSampler(rows, None, SCALE, X.std(axis=0), True)

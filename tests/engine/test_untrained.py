@@ -54,7 +54,7 @@ def recorded(kind, trained, folder, capture):
     ],
     ids=["lstm", "gru", "rnn"],
 )
-def test_they_read_what_the_dump_read_in_the_same_way(tmp_path, kind, architecture, capture):
+def test_untrained_states_read_the_same_text_as_the_dump(tmp_path, kind, architecture, capture):
     dump = recorded(kind, before_training(**architecture), tmp_path, capture)
     before = torch.random.get_rng_state()
     found = untrained_states(dump, tmp_path / "untrained.zarr", seed=SEED)
@@ -71,7 +71,7 @@ def test_they_read_what_the_dump_read_in_the_same_way(tmp_path, kind, architectu
     assert (other.array("layer1/h")[:] != dump.array("layer1/h")[:]).mean() > 0.9
 
 
-def test_they_are_of_fresh_weights_and_stay_where_they_are_recorded(make_model, tmp_path):
+def test_untrained_states_come_from_fresh_weights_and_are_reused(make_model, tmp_path):
     sample_states(load_model(make_model()), tmp_path / "dump", SampleConfig(sequences=4, length=10))
     dump = StateDump.open(tmp_path / "dump")
     found = untrained_states(dump, tmp_path / "untrained.zarr", seed=0)
@@ -92,12 +92,12 @@ def test_states_without_a_bound_are_kept_in_float32(tmp_path):
 @pytest.mark.parametrize(
     "model", [None, {"cell": "mamba", "hidden": 3}, {"cell": "lstm"}, {"cell": "rnn", "hidden": 3}]
 )
-def test_of_other_networks_there_are_none(small_dump, tmp_path, model):
+def test_other_networks_have_no_untrained_states(small_dump, tmp_path, model):
     dump = StateDump.open(small_dump(tmp_path / "dump", **({} if model is None else {"model": model})))
     assert untrained_states(dump, tmp_path / "untrained.zarr", seed=0) is None
     assert not (tmp_path / "untrained.zarr").exists()
 
 
-def test_scores_alone_are_no_states(tmp_path):
+def test_a_dump_of_only_scores_has_no_untrained_states(tmp_path):
     dump = recorded("sample", before_training(), tmp_path, ("entropy",))
     assert untrained_states(dump, tmp_path / "untrained.zarr", seed=SEED) is None

@@ -8,7 +8,7 @@ from gatescope.engine.vocabulary import UNKNOWN, Vocabulary, code_points
 
 
 @pytest.mark.parametrize(("n_characters", "dtype"), [(2, np.uint8), (256, np.uint8), (257, np.uint16)])
-def test_ids_are_places_in_the_smallest_type(n_characters, dtype):
+def test_ids_are_indices_in_the_smallest_dtype(n_characters, dtype):
     characters = tuple(map(chr, range(300, 300 + n_characters)))
     vocabulary, text = Vocabulary(characters), "".join(reversed(characters))
     ids = vocabulary.encode(text)

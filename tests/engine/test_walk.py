@@ -34,7 +34,7 @@ def threads():
 
 @pytest.mark.parametrize("n_threads", [1, 2, 5])
 @pytest.mark.parametrize("piece_bytes", [1, 50 * 12 * 20 * 40, walk.PIECE_BYTES], ids=["16", "32", "all"])
-def test_states_do_not_depend_on_how_the_work_is_cut(lstm, tmp_path, monkeypatch, threads, piece_bytes, n_threads):
+def test_states_do_not_depend_on_how_work_is_divided(lstm, tmp_path, monkeypatch, threads, piece_bytes, n_threads):
     threads(1)
     sample_states(lstm, tmp_path / "whole.zarr", CONFIG)
     threads(n_threads)
@@ -56,7 +56,7 @@ def test_states_do_not_depend_on_how_the_work_is_cut(lstm, tmp_path, monkeypatch
     ("sequences", "n_threads", "expected"),
     [(37, 4, {(37, 4)}), (130, 5, {(100, 3), (30, 2)}), (230, 2, {(100, 1), (30, 1)})],
 )
-def test_rows_in_use_are_moved_by_threads_that_have_no_tile(lstm, monkeypatch, threads, sequences, n_threads, expected):
+def test_threads_without_a_tile_help_with_rows_in_use(lstm, monkeypatch, threads, sequences, n_threads, expected):
     use, seen = Recurrence.use, set()
 
     def watched(self, n_rows, n_threads=1):
@@ -86,7 +86,7 @@ def test_sequences_of_different_length(lstm, tmp_path, monkeypatch, threads, len
 
 @pytest.mark.parametrize("dtype", ["float16", "float32", "bfloat16"])
 @pytest.mark.parametrize(("cell", "gates"), [("lstm", "ifgo"), ("gru", "rzn")])
-def test_states_are_those_of_the_steps_rounded(make_model, cell, gates, dtype):
+def test_states_equal_single_steps_after_rounding(make_model, cell, gates, dtype):
     trained, n, length = load_model(make_model(cell=cell)), 3, 40
     config = SampleConfig(sequences=n, length=length, capture=("h", "c", "gates"), prime="")
     states = sample_in_memory(trained, config, dtype=getattr(torch, dtype))
@@ -122,7 +122,7 @@ print(few, many, long)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads the peak from /proc")
-def test_peak_memory_depends_on_neither_number_nor_length(make_model, tmp_path):
+def test_peak_memory_does_not_depend_on_number_or_length_of_sequences(make_model, tmp_path):
     command = [sys.executable, "-c", PEAK, str(make_model(hidden=64)), str(tmp_path)]
     # Runs use new threads: the memory that the C library keeps for each of them is not to be measured.
     environment = os.environ | {"MALLOC_ARENA_MAX": "1"}
@@ -134,7 +134,7 @@ def test_peak_memory_depends_on_neither_number_nor_length(make_model, tmp_path):
 
 
 @pytest.mark.parametrize("n_threads", [1, 2, 3])
-def test_goes_on_inside_a_tile(lstm, tmp_path, monkeypatch, threads, n_threads):
+def test_an_interrupted_dump_resumes_inside_a_tile(lstm, tmp_path, monkeypatch, threads, n_threads):
     sample_states(lstm, tmp_path / "whole.zarr", CONFIG)
     monkeypatch.setattr(walk, "PIECE_BYTES", 1)
     count_steps, pieces = DumpWriter.count_steps, []
@@ -163,7 +163,7 @@ def test_goes_on_inside_a_tile(lstm, tmp_path, monkeypatch, threads, n_threads):
     assert contents(tmp_path / "cut.zarr") == contents(tmp_path / "whole.zarr")
 
 
-def test_without_its_resume_points_a_tile_begins_again(lstm, tmp_path, monkeypatch):
+def test_a_tile_without_resume_points_restarts(lstm, tmp_path, monkeypatch):
     config = SampleConfig(sequences=130, length=150)
     sample_states(lstm, tmp_path / "whole.zarr", config)
     monkeypatch.setattr(walk, "PIECE_BYTES", 1)
@@ -186,7 +186,7 @@ def test_without_its_resume_points_a_tile_begins_again(lstm, tmp_path, monkeypat
     assert contents(tmp_path / "cut.zarr") == contents(tmp_path / "whole.zarr")
 
 
-def test_threads_write_while_a_dump_takes_the_place_of_another(lstm, tmp_path, monkeypatch, threads):
+def test_threads_write_while_one_dump_replaces_another(lstm, tmp_path, monkeypatch, threads):
     config = SampleConfig(sequences=130, length=96)
     sample_states(lstm, tmp_path / "whole.zarr", config)
     sample_states(lstm, tmp_path / "replaced.zarr", SampleConfig(sequences=130, length=96, temperature=0.5))
@@ -206,7 +206,7 @@ def test_threads_write_while_a_dump_takes_the_place_of_another(lstm, tmp_path, m
 
 
 @pytest.mark.parametrize("n_threads", [1, 2, 3])
-def test_a_tile_takes_as_many_steps_as_its_longest_sequence(lstm, tmp_path, monkeypatch, threads, n_threads):
+def test_a_tile_runs_as_many_steps_as_its_longest_sequence(lstm, tmp_path, monkeypatch, threads, n_threads):
     """Three tiles of documents, with at most 50, 20 and 10 characters."""
     documents = []
     for number, length in enumerate(np.repeat([10, 50, 20, 5, 10], [TILE - 1, 1, 1, TILE - 1, 3]).tolist()):

@@ -41,7 +41,7 @@ def assert_same(found, expected):
 
 
 @pytest.mark.parametrize("architecture", [{}, {"cell": "gru", "embedding": 3}], ids=["lstm", "gru"])
-def test_sampling_gives_what_the_cpu_gives(make_model, by_kernel, architecture):
+def test_sampling_equals_the_cpu(make_model, by_kernel, architecture):
     trained = load_model(make_model(**architecture))
     config = SampleConfig(sequences=17, length=2, capture=ALL, dtype="float32", prime="a\n")
     expected = sample_in_memory(trained, config)
@@ -49,7 +49,7 @@ def test_sampling_gives_what_the_cpu_gives(make_model, by_kernel, architecture):
     assert_same(sample_in_memory(trained, config), expected)
 
 
-def test_reading_gives_what_the_cpu_gives(lstm, by_kernel, tmp_path):
+def test_reading_equals_the_cpu(lstm, by_kernel, tmp_path):
     (tmp_path / "text.txt").write_text("(abc) {def}\n")
     config = ExtractConfig(length=5, context=2, capture=ALL, dtype="float32")
     expected = extract_in_memory(lstm, str(tmp_path / "text.txt"), config)
@@ -57,7 +57,7 @@ def test_reading_gives_what_the_cpu_gives(lstm, by_kernel, tmp_path):
     assert_same(extract_in_memory(lstm, str(tmp_path / "text.txt"), config), expected)
 
 
-def test_reading_documents_gives_what_the_cpu_gives(lstm, by_kernel, monkeypatch, tmp_path):
+def test_reading_documents_equals_the_cpu(lstm, by_kernel, monkeypatch, tmp_path):
     documents = []
     for number, n in enumerate([3, 1, 7, *[2, 1] * 7]):
         documents.append(str(tmp_path / f"{number}.txt"))
@@ -78,7 +78,7 @@ def test_reading_documents_gives_what_the_cpu_gives(lstm, by_kernel, monkeypatch
         assert np.array_equal(dump.array(name)[:], values.numpy())
 
 
-def test_a_dump_does_not_depend_on_how_the_work_is_cut(lstm, by_kernel, monkeypatch, tmp_path):
+def test_a_dump_does_not_depend_on_how_work_is_divided(lstm, by_kernel, monkeypatch, tmp_path):
     by_kernel()
     config = SampleConfig(sequences=17, length=3, capture=("h", "entropy"))
     sample_states(lstm, tmp_path / "whole.zarr", config)
@@ -94,7 +94,7 @@ def test_a_dump_does_not_depend_on_how_the_work_is_cut(lstm, by_kernel, monkeypa
     assert np.array_equal(whole.initial("layer1/h"), cut.initial("layer1/h"))
 
 
-def test_an_interrupted_dump_goes_on_at_a_tile(lstm, by_kernel, monkeypatch, tmp_path):
+def test_an_interrupted_dump_resumes_at_a_tile(lstm, by_kernel, monkeypatch, tmp_path):
     by_kernel()
     (tmp_path / "text.txt").write_text("(abc) {def} ghij\n" * 2)
     config = ExtractConfig(length=2, context=0, capture=("h",))
@@ -168,7 +168,7 @@ def test_states_and_scores_that_are_not_finite_are_refused(lstm, by_kernel, tmp_
 
 
 @pytest.mark.parametrize("cell", ["lstm", "gru", "rnn"])
-def test_states_that_lead_to_no_character_are_named_first(make_model, by_kernel, cell):
+def test_nonfinite_states_are_named_before_the_undrawable_character(make_model, by_kernel, cell):
     """A NaN in a state makes the next step's logits NaN, from which no character can be drawn; the state is named."""
     trained = load_model(make_model(cell=cell))
     newline = trained.vocabulary.characters.index("\n")
@@ -196,7 +196,7 @@ def test_states_beyond_the_dtype_are_refused(make_model, by_kernel, tmp_path):
 
 
 @pytest.mark.parametrize("cell", ["lstm", "gru", "rnn"])
-def test_the_last_step_of_a_tile_that_ends_before_the_others_counts(make_model, by_kernel, tmp_path, cell):
+def test_the_last_step_of_a_tile_that_ends_early_is_checked(make_model, by_kernel, tmp_path, cell):
     trained = load_model(make_model(cell=cell))
     # In the LSTM the NaN is in the output gate, which does not reach c.
     gate, character = {"lstm": 30, "gru": 0, "rnn": 0}[cell], trained.vocabulary.characters.index("d")
@@ -211,7 +211,7 @@ def test_the_last_step_of_a_tile_that_ends_before_the_others_counts(make_model, 
         by_kernel()
 
 
-def test_cells_that_were_large_before_an_interruption_are_refused(lstm, by_kernel, tmp_path):
+def test_cells_too_large_before_an_interruption_are_still_refused(lstm, by_kernel, tmp_path):
     by_kernel()
     (tmp_path / "text.txt").write_text("abcdef")
     _, spec, reader = extract._planned(lstm, str(tmp_path / "text.txt"), ExtractConfig(length=6, context=0))
@@ -223,7 +223,7 @@ def test_cells_that_were_large_before_an_interruption_are_refused(lstm, by_kerne
 
 
 @pytest.mark.parametrize("then", ["kernel", "cpu"])
-def test_a_dump_goes_on_inside_its_tiles(lstm, by_kernel, monkeypatch, tmp_path, then):
+def test_a_dump_resumes_inside_its_tiles(lstm, by_kernel, monkeypatch, tmp_path, then):
     by_kernel()
     config = SampleConfig(sequences=40, length=5, capture=("h", "c"))
     sample_states(lstm, tmp_path / "whole.zarr", config)

@@ -40,7 +40,7 @@ def test_weights_that_all_hypotheses_share_are_one_group():
 
 
 @pytest.mark.parametrize("chunk_rows", [64, weights.CHUNK_ROWS])
-def test_a_thousand_masks_that_differ_in_one_row_are_told_apart_and_any_layout_is_one(monkeypatch, chunk_rows):
+def test_a_thousand_masks_that_differ_in_one_row_are_distinguished(monkeypatch, chunk_rows):
     monkeypatch.setattr(weights, "CHUNK_ROWS", chunk_rows)
     masks = np.ones((1200, 1000), bool)
     masks[np.arange(1000) + 100, np.arange(1000)] = False
