@@ -61,7 +61,7 @@ def losses(world):
 
 
 @pytest.mark.parametrize("results", ["results", "before"])
-def test_the_loss_is_what_the_states_say(world, losses, results):
+def test_the_loss_change_equals_that_computed_from_the_states(world, losses, results):
     inside, base, held = losses
     (record,) = ablate(world, "--hypothesis", "inside", "--units", "1", results=results)[:1]
     (unit,) = [(each["layer"], each["unit"]) for each in record["units"]]
@@ -87,7 +87,7 @@ def test_the_loss_is_what_the_states_say(world, losses, results):
 
 
 @pytest.mark.parametrize("method", ["zero", "resample", "translate"])
-def test_every_method_finds_the_unit_that_matters(world, method):
+def test_every_method_finds_the_latch_unit(world, method):
     records = ablate(world, "--hypothesis", "inside", "a", "--units", "1", "--method", method, "--random-sets", "20")
     records = held(records)
     assert {record["method"] for record in records} == {method}
@@ -106,7 +106,7 @@ def test_every_method_finds_the_unit_that_matters(world, method):
 
 
 @pytest.mark.parametrize("results", ["results", "before"])
-def test_what_is_lost_with_a_direction_erased_is_what_the_equations_say(world, losses, results):
+def test_the_loss_of_an_erased_direction_matches_the_equations(world, losses, results):
     dump = StateDump.open(world / "states.zarr")
     order = np.random.default_rng(SEED).permutation(S)
     tested, train = np.sort(order[: S // 5]), np.sort(order[S // 5 :])
@@ -150,7 +150,7 @@ def test_what_is_lost_with_a_direction_erased_is_what_the_equations_say(world, l
 
 
 @pytest.mark.parametrize("results", ["results", "before"])
-def test_a_direction_that_is_read_is_missed_and_one_that_is_not_is_not(world, results):
+def test_erasing_a_direction_costs_loss_only_if_the_model_reads_it(world, results):
     records = ablate(world, "--hypothesis", "inside", "a", "--random-sets", "99", results=results)
     inside, letter = (record for record in records if record["method"] == "erase")
     for name, each in (("inside", inside), ("a", letter)):
@@ -165,7 +165,7 @@ def test_a_direction_that_is_read_is_missed_and_one_that_is_not_is_not(world, re
     np.testing.assert_allclose([record["q_holds"] for record in records], expected, atol=1e-6)
 
 
-def test_directions_are_no_others_whatever_units_are_held_at(world):
+def test_directions_do_not_depend_on_the_method_for_units(world):
     directions = [
         [each for each in ablate(world, "--hypothesis", "inside", "--method", method) if not each["units"]]
         for method in ("mean", "translate")
@@ -175,7 +175,7 @@ def test_directions_are_no_others_whatever_units_are_held_at(world):
         assert mean | of_all_lines == translate | of_all_lines
 
 
-def test_hypotheses_that_are_known_are_asked_and_the_report_shows_it(world, tmp_path, capsys):
+def test_known_hypotheses_are_ablated_and_reported(world, tmp_path, capsys):
     shutil.copytree(world / "results", tmp_path / "results")
     shutil.copytree(world / "model", tmp_path / "results" / "model")
     shutil.copytree(world / "states.zarr", tmp_path / "results" / "states.zarr")
@@ -195,7 +195,7 @@ def test_hypotheses_that_are_known_are_asked_and_the_report_shows_it(world, tmp_
 
 
 @pytest.mark.parametrize("method", ["mean", "translate"])
-def test_a_hypothesis_is_answered_as_if_it_were_alone(world, method):
+def test_a_hypothesis_does_not_depend_on_the_others(world, method):
     words = ["--method", method, "--hypothesis"]
     together = ablate(world, *words, "a", "inside")
     assert together == corrected(ablate(world, *words, "a") + ablate(world, *words, "inside"))
@@ -221,7 +221,7 @@ def test_a_gpu_finds_the_same(world, method):
         )
 
 
-def test_fewer_sequences_and_characters_are_read_where_it_is_asked(world):
+def test_sequences_and_length_limit_what_is_read(world):
     (record,) = ablate(world, "--hypothesis", "inside", "--units", "1", "--sequences", "3", "--length", "20")[:1]
     assert (record["n_sequences"], record["n_characters"]) == (3, 3 * 19)
     assert record["change_holds_low"] is None
@@ -239,7 +239,7 @@ def test_ablation_of_folds_reads_the_first_fold(world):
     assert ablate(world, *asked, results="folds") == ablate(world, *asked, results="quarter")
 
 
-def test_sequences_of_one_document_are_one_draw(world, tmp_path):
+def test_sequences_of_one_document_are_resampled_together(world, tmp_path):
     text = StateDump.open(world / "states.zarr").text()
     documents = [tmp_path / f"{number}.txt" for number in range(30)]
     for number, path in enumerate(documents):
@@ -255,7 +255,7 @@ def test_sequences_of_one_document_are_one_draw(world, tmp_path):
     assert record["n_sequences"] == 12 and record["change_holds_low"] is None
 
 
-def test_states_that_grow_beyond_all_bounds_count_as_lost(tmp_path):
+def test_diverging_states_count_as_lost(tmp_path):
     torch.manual_seed(0)
     architecture = Architecture(cell="rnn", hidden=12, layers=1, nonlinearity="relu")
     characters = tuple("\n ab")
@@ -283,7 +283,7 @@ def test_states_that_grow_beyond_all_bounds_count_as_lost(tmp_path):
     assert record["change_holds"] is not None and record["p_holds"] > 0.1
 
 
-def test_a_damaged_ablation_is_written_anew(world, tmp_path, capsys):
+def test_a_damaged_ablation_is_rewritten(world, tmp_path, capsys):
     shutil.copytree(world / "results", tmp_path / "results")
     for name in ("ablation.json", "excerpts.json"):
         (tmp_path / "results" / name).write_text("[")
@@ -303,7 +303,7 @@ def test_a_terminal_of_80_columns_shows_every_column(world, tmp_path, capsys, mo
     assert "difference" in capsys.readouterr().out
 
 
-def test_functions_are_found_where_they_have_moved(world, tmp_path, capsys):
+def test_user_functions_may_move_to_another_file(world, tmp_path, capsys):
     functions = tmp_path / "my.py"
     functions.write_text(
         "from gatescope.analysis.hypotheses import hypothesis\n\n"
@@ -323,7 +323,7 @@ def test_functions_are_found_where_they_have_moved(world, tmp_path, capsys):
     assert done.returncode == 2 and "moved.py is not the file that the probe read" in done.stderr
 
 
-def test_hypotheses_of_a_table_are_asked_with_it(world, tmp_path):
+def test_hypotheses_of_a_label_table_need_the_table_again(world, tmp_path):
     text = StateDump.open(world / "states.zarr").text()
     rows = "\n".join(str(int(character == "(")) for character in text)
     (tmp_path / "labels.csv").write_text(f"opens\n{rows}\n")
@@ -339,7 +339,7 @@ def test_hypotheses_of_a_table_are_asked_with_it(world, tmp_path):
     ablate(world, *asked, results="labelled", code=2)
 
 
-def test_rankings_that_begin_alike_are_one_line_and_units_count_once(world, tmp_path):
+def test_rankings_with_equal_first_units_share_a_line(world, tmp_path):
     shutil.copytree(world / "results", tmp_path / "results")
     path = tmp_path / "results" / "probes.json"
     records = json.loads(path.read_text())

@@ -22,7 +22,7 @@ from gatescope.engine.errors import InputError
         ({"method": "median"}, "--method 'median' is unknown"),
     ],
 )
-def test_configurations_that_make_no_sense_are_refused(given, message):
+def test_invalid_configurations_are_refused(given, message):
     with pytest.raises(InputError, match=message):
         AblationConfig(**given)
 
@@ -30,5 +30,5 @@ def test_configurations_that_make_no_sense_are_refused(given, message):
 @pytest.mark.parametrize(
     "given", [{"units": (1,)}, {"sequences": 1}, {"length": 2}, {"random_sets": 20}, {"random_sets": 10_000}]
 )
-def test_the_least_and_the_most_are_taken(given):
+def test_extreme_allowed_values_are_accepted(given):
     assert asdict(AblationConfig(**given)) == asdict(AblationConfig()) | given

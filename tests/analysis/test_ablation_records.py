@@ -22,7 +22,7 @@ def record(top, weights=None, selected=None):
     return found | ({} if selected is None else {"selected_units": named(*selected)})
 
 
-def test_rankings_that_begin_alike_share_a_set_and_a_shorter_one_gives_all():
+def test_rankings_with_equal_first_units_share_a_set():
     top = [(0, "h", 0), (1, "h", 1), (0, "h", 2), (1, "h", 0)]
     weights = [(1, "h", 1), (0, "h", 0), (1, "h", 2), (0, "h", 2)]
     selected = [(0, "h", 0), (0, "h", 1)]
@@ -48,7 +48,7 @@ def test_the_ranking_by_weights_is_not_named_twice():
     ]
 
 
-def test_more_units_than_are_named_are_refused_unless_there_are_no_more():
+def test_more_units_than_are_ranked_are_refused():
     top = [(0, "h", 0), (1, "h", 1)]
     with pytest.raises(InputError, match=r"--units 4: .* only the first 2 of 6 units for inside: give at most 2"):
         ablation_records.tested_sets(record(top), "auroc", (1, 4), TWO_LAYERS)
@@ -59,7 +59,7 @@ def test_more_units_than_are_named_are_refused_unless_there_are_no_more():
 
 
 @pytest.mark.parametrize("unit", [(0, "h", 3), (2, "h", 0), (0, "gates/i", 0), (0, "h", -1)])
-def test_what_is_no_unit_of_the_model_is_refused(unit):
+def test_unknown_units_are_refused(unit):
     with pytest.raises(InputError, match="cannot be held: the model has units 0 to 2 of layer0/h, layer0/c, layer1/h"):
         ablation_records.tested_sets(record([unit]), "auroc", (1,), TWO_LAYERS)
 

@@ -38,7 +38,7 @@ BAD = {
 
 
 @pytest.mark.parametrize(("words", "message"), BAD.values(), ids=BAD)
-def test_bad_flags_get_one_line_and_write_nothing(world, words, message, capsys, tmp_path):
+def test_bad_flags_give_a_one_line_error_and_write_nothing(world, words, message, capsys, tmp_path):
     (tmp_path / "labels.csv").write_text("y\n" + "0\n1\n" * (S * T // 2))
     before = contents(world / "results")
     ablate(world, *(word.format(labels=tmp_path / "labels.csv") for word in words), code=2)
@@ -47,7 +47,7 @@ def test_bad_flags_get_one_line_and_write_nothing(world, words, message, capsys,
     assert not (world / "out").exists() and contents(world / "results") == before
 
 
-def test_what_does_not_belong_together_is_refused(world, tmp_path, capsys):
+def test_mismatched_model_states_and_results_are_refused(world, tmp_path, capsys):
     def refused(message, results=world / "results", **changed):
         given = {"model": world / "model", "states": world / "states.zarr"} | changed
         flags = [word for name, value in given.items() if value for word in (f"--{name}", value)]
@@ -75,7 +75,7 @@ def test_what_does_not_belong_together_is_refused(world, tmp_path, capsys):
     refused("save_model", results=tmp_path / "of_recorded", states=recorded, hypothesis="a")
 
 
-def test_states_without_those_of_every_layer_are_refused(world, tmp_path, capsys):
+def test_states_must_include_every_layer(world, tmp_path, capsys):
     train = ["--hidden", "4", "--steps", "2", "--batch", "2", "--length", "5", "--evaluate-every", "1"]
     (tmp_path / "text").write_text("ab b\n" * 50)
     sample = ["--sequences", "20", "--length", "30", "--capture", "h"]
@@ -91,7 +91,7 @@ def test_states_without_those_of_every_layer_are_refused(world, tmp_path, capsys
     assert "--capture h c" in capsys.readouterr().err
 
 
-def test_a_folder_that_another_program_writes_is_refused_before_the_work(world, tmp_path, capsys, monkeypatch):
+def test_a_folder_in_use_is_refused_before_any_work(world, tmp_path, capsys, monkeypatch):
     def never(*_):
         raise AssertionError("it was computed")
 
@@ -103,7 +103,7 @@ def test_a_folder_that_another_program_writes_is_refused_before_the_work(world, 
     assert "is being written by another program" in capsys.readouterr().err
 
 
-def test_a_hypothesis_that_holds_nowhere_in_what_is_read_is_named(world, capsys):
+def test_a_hypothesis_that_never_holds_in_the_read_text_is_named(world, capsys):
     ablate(world, "--hypothesis", "inside", "a", "--sequences", "1", "--length", "2", code=2)
     assert "holds at none of the 1 character that is read" in capsys.readouterr().err
     assert not (world / "out").exists()
@@ -122,7 +122,7 @@ def test_a_hypothesis_that_holds_nowhere_in_what_is_read_is_named(world, capsys)
         ({"states": f"layer{'9' * 5000}/h", "unit": 1}, "cannot be held"),
     ],
 )
-def test_rankings_of_what_is_no_unit_are_refused(world, tmp_path, capsys, unit, message):
+def test_rankings_with_unknown_units_are_refused(world, tmp_path, capsys, unit, message):
     shutil.copytree(world / "results", tmp_path / "results")
     path = tmp_path / "results" / "probes.json"
     records = json.loads(path.read_text())

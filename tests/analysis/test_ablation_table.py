@@ -13,7 +13,7 @@ def cells(records):
     return [list(row) for row in zip(*columns, strict=True)]
 
 
-def test_a_row_says_what_is_lost():
+def test_a_row_gives_the_changes_in_loss():
     assert [column.header for column in ablation_table([]).columns] == list(HEADINGS)
     assert cells([record()]) == [
         [
@@ -23,13 +23,13 @@ def test_a_row_says_what_is_lost():
     ]
 
 
-def test_several_units_are_counted_and_what_is_missing_is_a_dash():
+def test_several_units_are_counted_and_missing_values_are_dashes():
     units = [{"layer": 0, "unit": 1}, {"layer": 1, "unit": 1}]
     (row,) = cells([record(units=units, change_holds=None, change_holds_low=None, p_holds=None)])
     assert row[2:5] == ["first 2", "–", "–"] and row[8] == "–"
 
 
-def test_a_direction_says_how_well_probes_predict_before_and_after():
+def test_a_direction_shows_auroc_before_and_after_erasure():
     (row,) = cells([erased_record()])
     assert row[1:4] == ["erased .90→.51→.55", "direction", "+.123"]
     (row,) = cells([erased_record(auroc_once=None)])
@@ -38,7 +38,7 @@ def test_a_direction_says_how_well_probes_predict_before_and_after():
     assert row[1] == "erased"
 
 
-def test_it_fits_a_terminal_of_120_columns():
+def test_the_table_fits_120_columns():
     file = io.StringIO()
     Console(file=file, width=120).print(
         ablation_table([make(hypothesis="inside_bracket_deep") for make in (record, erased_record)])

@@ -56,7 +56,7 @@ def test_a_damaged_dump_is_named_by_info_and_refused_by_every_command(model, tmp
     assert sorted(entry.name for entry in tmp_path.iterdir()) == ["states.zarr"]
 
 
-def test_what_is_not_finished_says_so(text, states, tmp_path, capsys, monkeypatch):
+def test_info_says_what_is_unfinished(text, states, tmp_path, capsys, monkeypatch):
     calls = []
 
     def stopped(*given, **options):
@@ -81,7 +81,7 @@ def test_what_is_not_finished_says_so(text, states, tmp_path, capsys, monkeypatc
         assert message in capsys.readouterr().err
 
 
-def test_models_that_were_kept_on_the_way_are_listed(text, tmp_path, capsys):
+def test_kept_models_are_listed(text, tmp_path, capsys):
     folder = tmp_path / "m"
     train = ["--hidden", "4", "--steps", "40", "--batch", "2", "--length", "10", "--keep", "0", "20"]
     assert main(["train", str(text), "--out", str(folder), *train]) == 0
@@ -116,7 +116,7 @@ def test_info_compares_the_weights_of_a_dump_with_a_model(model, states, text, t
     assert "is of another model" in capsys.readouterr().err
 
 
-def test_all_faults_of_an_unfinished_dump_are_said_at_once(tmp_path, capsys):
+def test_all_faults_of_an_unfinished_dump_are_listed_at_once(tmp_path, capsys):
     path = write(tmp_path / "states.zarr", rows=700)
     (path / "layer0" / "h" / "c.4.0").unlink()
     assert main(["info", str(path)]) == 2
@@ -124,7 +124,7 @@ def test_all_faults_of_an_unfinished_dump_are_said_at_once(tmp_path, capsys):
     assert "not finished: 640 of 1000 rows are written; layer0/h: block 4" in said
 
 
-def test_of_an_ablation_it_says_what_was_held_and_erased(tmp_path, capsys):
+def test_info_counts_the_held_sets_and_erased_directions(tmp_path, capsys):
     for records, expected in (
         ([record(), record(), erased_record()], "2 sets of units held and 1 direction erased"),
         ([record()], "1 set of units held"),

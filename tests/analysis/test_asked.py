@@ -11,7 +11,7 @@ from gatescope.analysis.probe_config import ProbeConfig
 from gatescope.engine.errors import InputError
 
 
-def test_what_a_model_read_is_judged_by_its_own_language():
+def test_extracted_text_is_judged_by_its_own_language():
     english = "To be, or not to be, that is the question: whether it is nobler in the mind. " * 3
     vocabulary = sorted(set(english))
     for kind, language in (("sample", "c"), ("extract", "english")):
@@ -59,17 +59,17 @@ def functions(tmp_path):
         (("vowel", "is_b"), ["is_b", "vowel"]),
     ],
 )
-def test_ones_own_are_all_asked_unless_some_are_named(functions, names, expected):
+def test_all_user_hypotheses_are_chosen_unless_some_are_named(functions, names, expected):
     config = ProbeConfig(hypotheses=names, pattern=("digit=[0-9]", "vowel=[aeiou]"), functions=functions)
     assert sorted(each.name for each in chosen_hypotheses(config, "any")) == sorted(expected)
 
 
-def test_two_patterns_of_one_name():
+def test_two_patterns_with_the_same_name_are_refused():
     with pytest.raises(InputError, match="two hypotheses are called 'x'"):
         chosen_hypotheses(ProbeConfig(hypotheses=("x",), pattern=("x=a", "x=b")), "any")
 
 
-def test_a_function_that_looks_ahead_is_one_of_the_future(functions, tmp_path):
+def test_a_function_that_looks_ahead_is_marked_as_future(functions, tmp_path):
     texts, warned = ["xab b\n", "bbxb ab"], []
     starts, whole = np.cumsum([0, *map(len, texts)]), "".join(texts)
     source = SimpleNamespace(

@@ -143,7 +143,7 @@ def test_rare_contexts_do_not_make_the_table_worse_than_a_constant():
     assert log_loss(flag[test], predicted[:, 1]) < log_loss(flag[test], np.full(2000, flag[train].mean()))
 
 
-def test_prior_follows_from_how_far_rows_of_one_context_agree():
+def test_prior_depends_on_agreement_within_contexts():
     """Runs of labels begin more often after one character than after others: rows of a run are not independent."""
     rng = np.random.default_rng(0)
     tokens, starts, rows = rng.integers(0, 6, 20_000), np.arange(0, 20_001, 500), np.arange(20_000)
@@ -161,7 +161,7 @@ def test_prior_follows_from_how_far_rows_of_one_context_agree():
     assert log_loss(exact[test], predicted[:, 1]) < 0.05
 
 
-def test_chosen_prior_has_the_least_error_on_the_fifth_that_is_held_out():
+def test_chosen_prior_minimises_the_error_on_the_held_out_fifth():
     tokens, starts, _, _, _, _ = text_case(4, n_characters=6, lengths=(700, 500, 800))
     rng, rows = np.random.default_rng(4), np.arange(2000)
     Y, weight = rng.normal(size=(2000, 3)) + (tokens % 3)[:, None] * [0, 0.5, 5], rng.random((2000, 3))
@@ -190,7 +190,7 @@ def test_pre_reads_one_character_less_than_post():
     assert (np.abs(pre[3:, 0] - 0.5) < 5 * 0.5 / np.sqrt(tosses[context])).all()
 
 
-def test_each_hypothesis_is_smoothed_by_its_own_mask():
+def test_smoothing_follows_the_mask_of_each_hypothesis():
     tokens, starts = np.array([0, 1, 0, 1, 2, 1]), np.array([0, 6])
     Y = np.array([[1, 1], [1, 1], [0, 0], [0, 0], [1, 1], [0, 0]], dtype=bool)
     weight = np.ones((6, 2))
@@ -238,7 +238,7 @@ def test_largest_character_ids_neither_wrap_nor_meet(dtype):
     np.testing.assert_allclose(got, expected, rtol=1e-12)
 
 
-def test_characters_that_training_never_saw_get_the_mean():
+def test_characters_unseen_in_training_get_the_mean():
     tokens, starts = np.array([0, 0, 0, 7]), np.array([0, 3, 4])
     Y = np.array([[True], [False], [False]])
     table = NgramTable(3).fit(tokens, starts, np.arange(3), Y, np.ones((3, 1)))
@@ -253,7 +253,7 @@ def test_balanced_table_without_context_is_undecided():
 
 
 @pytest.mark.parametrize("class_weight", [None, "balanced"])
-def test_one_class_and_no_class(class_weight):
+def test_one_class_gives_certainty_and_no_class_gives_nan(class_weight):
     tokens, starts = np.array([0, 1, 0, 1]), np.array([0, 4])
     Y = np.array([[1, 0, 1]] * 4, dtype=bool)
     weight = np.array([[1, 1, 0]] * 4)
@@ -262,7 +262,7 @@ def test_one_class_and_no_class(class_weight):
     np.testing.assert_array_equal(got, [[1, 0, np.nan]] * 4)
 
 
-def test_row_blocks_change_nothing(monkeypatch):
+def test_block_size_does_not_change_predictions(monkeypatch):
     tokens, starts, train, test, Y, weight = text_case(9, n_characters=2, lengths=(300, 200))
     whole = NgramTable(2).fit(tokens, starts, train, Y, weight).predict_proba(tokens, starts, test)
     monkeypatch.setattr("gatescope.analysis.baselines._BLOCK_ROWS", 7)
@@ -278,7 +278,7 @@ def test_row_blocks_change_nothing(monkeypatch):
         ({"alignment": "mid"}, "alignment"),
     ],
 )
-def test_bad_settings_are_named(arguments, message):
+def test_invalid_settings_are_named(arguments, message):
     with pytest.raises(InputError, match=message):
         NgramTable(**arguments)
 

@@ -58,7 +58,7 @@ def positive(name, text=TEXT):
         "indent_gt_2": [],
     }.items(),
 )
-def test_where_it_holds(name, expected):
+def test_boolean_hypotheses_hold_where_expected(name, expected):
     assert positive(name) == expected
 
 
@@ -71,7 +71,7 @@ def test_where_it_holds(name, expected):
         ("indent_level", "\t\ta\n", [0, 0, 2, 0]),
     ],
 )
-def test_continuous(name, text, expected):
+def test_continuous_hypotheses_have_the_expected_values(name, text, expected):
     values, _ = label(name, text)
     assert values.tolist() == expected
 
@@ -91,13 +91,13 @@ def test_width_of_a_level():
 
 
 @pytest.mark.parametrize("name", ["inside_comment+open", "inside_line_comment+open", "inside_block_comment+open"])
-def test_a_slash_at_the_end_is_undecided(name):
+def test_a_slash_at_the_end_is_undefined(name):
     assert label(name, "a/")[1].tolist() == [True, False]
     assert label(name, "a")[1].tolist() == [True]
     assert label(name, "/**/")[1].all()
 
 
-def test_only_what_opens_a_comment_needs_what_comes_later():
+def test_only_comment_openings_need_later_characters():
     names = {each.name for each in library() if each.function.__module__ == c_code.__name__ and each.sees == "future"}
     assert names == {f"inside_{kind}comment+open" for kind in ("", "line_", "block_")}
 

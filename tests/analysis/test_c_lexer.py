@@ -58,7 +58,7 @@ def test_rows(text, modes, code):
         ("#much_longer_than_include", CODE, b""),
     ],
 )
-def test_what_only_the_next_character_decides(text, mode, tail):
+def test_undecided_final_characters_are_carried_to_the_next_piece(text, mode, tail):
     assert lex(text.encode(), CODE, b"")[2:] == (mode, tail)
 
 
@@ -72,7 +72,7 @@ def in_pieces(pieces):
 
 
 @pytest.mark.parametrize("text", TEXTS)
-def test_pieces_are_lexed_as_the_whole(text):
+def test_pieces_are_lexed_like_the_whole(text):
     whole, left, *_ = lex(text.encode(), CODE, b"")
     assert in_pieces(text) == (whole.tolist(), left)
     for first, second in combinations_with_replacement(range(len(text) + 1), 2):

@@ -49,7 +49,7 @@ def test_a_body_may_begin_in_the_next_piece():
     assert after == ConditionMachine(fresh=after.fresh)
 
 
-def test_a_run_leaves_the_machine_as_it_is():
+def test_a_run_does_not_modify_the_machine():
     machine = ConditionMachine()
     machine.run(events("k"), 0, 1)
     assert machine == ConditionMachine()

@@ -302,7 +302,7 @@ def kernel_files(data):
     return [file for file in files if len(file) < 60_000 and file.isascii()]
 
 
-def test_comments_and_strings_as_pygments(kernel_files):
+def test_comments_and_strings_equal_pygments(kernel_files):
     lexer = CLexer(stripnl=False, ensurenl=False)
     compared_rows = []
     for text in kernel_files[:N_FILES]:
@@ -336,7 +336,7 @@ def nodes(tree):
         stack.extend(node.children)
 
 
-def test_structure_as_tree_sitter(kernel_files):
+def test_structure_equals_tree_sitter(kernel_files):
     parser = tree_sitter.Parser(tree_sitter.Language(tree_sitter_c.language()))
     n_parsed = 0
     for text in kernel_files:

@@ -31,11 +31,11 @@ def held(method, case, seed=0):
     return {name: each.numpy() for name, each in found.items()}
 
 
-def test_zero_is_zero(case):
+def test_zero_holds_units_at_zero(case):
     assert not held("zero", case)["c"].any()
 
 
-def test_mean_is_of_all_characters_that_are_there(case):
+def test_mean_is_over_all_existing_characters(case):
     states, there, _, _ = case
     for name, found in held("mean", case).items():
         for layer in range(L):
@@ -44,7 +44,7 @@ def test_mean_is_of_all_characters_that_are_there(case):
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_resampled_is_another_sequence_at_the_same_step(case, seed):
+def test_resampling_takes_another_sequence_at_the_same_step(case, seed):
     states = case[0]["h"].numpy()
     found = held("resample", case, seed)
     others = set()
@@ -63,7 +63,7 @@ def test_resampling_depends_on_the_seed(case):
     assert len({held("resample", case, seed)["h"].tobytes() for seed in range(20)}) > 3
 
 
-def test_translated_says_the_opposite(case):
+def test_translation_moves_each_class_to_the_mean_of_the_other(case):
     states, _, holds, defined = case
     for name, found in held("translate", case).items():
         before = states[name].numpy()
@@ -74,12 +74,12 @@ def test_translated_says_the_opposite(case):
             np.testing.assert_array_equal(found[layer][~defined], before[layer][~defined])
 
 
-def test_a_mask_has_the_units_that_it_is_made_of():
+def test_mask_of_marks_the_given_units():
     mask = mask_of([(1, 2), (0, 0), (1, 0)], 2, 3)
     assert mask.tolist() == [[True, False, False], [True, False, True]]
 
 
-def test_random_sets_have_as_many_units_in_each_layer_and_differ():
+def test_random_sets_match_units_per_layer_and_differ():
     sets = random_sets((1, 0, 3), 12, 400, seed=7)
     assert len(sets) == len(set(sets)) == 400
     for each in sets:

@@ -47,7 +47,7 @@ def test_run_writes_everything_and_prints_the_table(text, tmp_path, cell, hypoth
     assert other.returncode == 2 and "probe.pattern" in other.stderr
 
 
-def test_stages_by_hand_and_info(text, model, states, results, tmp_path, capsys):
+def test_single_commands_work_and_info_describes_their_output(text, model, states, results, tmp_path, capsys):
     assert main(["extract", str(model), str(text), "--out", str(tmp_path / "read.zarr"), "--length", "100"]) == 0
     assert StateDump.open(tmp_path / "read.zarr").text() == TEXT
     words = ["extract", str(model), str(text), str(text), "--out", str(tmp_path / "two.zarr"), "--length", "100"]
@@ -69,7 +69,7 @@ def test_stages_by_hand_and_info(text, model, states, results, tmp_path, capsys)
         assert words in said and "not finished" not in said
 
 
-def test_records_have_every_field_and_null_where_a_metric_does_not_apply(results):
+def test_records_have_every_field_with_null_for_inapplicable_metrics(results):
     fields = (
         "hypothesis kind states alignment weighting n_train n_test n_holds prevalence accuracy precision recall f1 "
     )
@@ -84,7 +84,7 @@ def test_records_have_every_field_and_null_where_a_metric_does_not_apply(results
     assert len(word[0]["top_units"]) == 10
 
 
-def test_every_bar_ends_where_its_work_does(text, model, states, tmp_path, monkeypatch):
+def test_every_progress_bar_ends_at_its_total(text, model, states, tmp_path, monkeypatch):
     bars = []
 
     def lines(description, total, unit, done):
@@ -111,7 +111,7 @@ def test_every_bar_ends_where_its_work_does(text, model, states, tmp_path, monke
 
 
 @pytest.mark.parametrize("words", [[], ["--help"], ["--version"], *([name, "--help"] for name in COMMANDS)], ids=str)
-def test_help_says_what_each_flag_is(words, capsys):
+def test_help_explains_every_flag(words, capsys):
     code = main(words)
     assert code == (0 if words else 2)
     out = capsys.readouterr().out
@@ -121,7 +121,7 @@ def test_help_says_what_each_flag_is(words, capsys):
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_help_calls_what_a_command_takes_as_the_readme_does(name, capsys):
+def test_help_names_arguments_as_the_readme_does(name, capsys):
     readme = (Path(__file__).parents[2] / "README.md").read_text()
     words = re.findall(rf"^\| `gatescope {name}([^`]*)`", readme, re.MULTILINE)[0].split()
     named = [word.partition(".h5")[0] for word in words[: next((i for i, w in enumerate(words) if w[0] in "[-"), None)]]
@@ -132,7 +132,7 @@ def test_help_calls_what_a_command_takes_as_the_readme_does(name, capsys):
     assert usage == examples.get(name, named)
 
 
-def test_a_hypothesis_that_fails_is_named_and_the_others_run(states, tmp_path):
+def test_a_failing_hypothesis_is_named_and_the_others_run(states, tmp_path):
     functions = tmp_path / "mine.py"
     functions.write_text(
         "from gatescope.analysis.hypotheses import hypothesis\n"
@@ -149,7 +149,7 @@ def test_a_hypothesis_that_fails_is_named_and_the_others_run(states, tmp_path):
     assert {"depth", "is_x"} <= names and not {"too_short", "raises"} & names
 
 
-def test_a_label_with_one_class_is_a_status(states, tmp_path):
+def test_a_label_with_one_class_gives_a_status(states, tmp_path):
     assert main(["probe", str(states), "--out", str(tmp_path / "r"), "--pattern", "never=\x00", *PROBE[:2]]) == 0
     records = json.loads((tmp_path / "r" / "probes.json").read_text())
     never = [record for record in records if record["hypothesis"] == "never"]

@@ -16,7 +16,7 @@ from gatescope.engine.files import partial_name
 PROGRAM = Path(sys.executable).with_name("gatescope")
 
 
-def test_what_works_in_one_process_is_refused_under_torchrun(monkeypatch, capsys, tmp_path):
+def test_single_process_commands_are_refused_under_torchrun(monkeypatch, capsys, tmp_path):
     monkeypatch.setenv("WORLD_SIZE", "2")
     for words in (["probe", "x.npz", "--out", str(tmp_path / "r")], ["run", "--out", str(tmp_path / "r")]):
         assert cli.main(words) == 2
@@ -24,7 +24,7 @@ def test_what_works_in_one_process_is_refused_under_torchrun(monkeypatch, capsys
     assert not list(tmp_path.iterdir())
 
 
-def test_one_line_takes_frames_away():
+def test_one_line_strips_frames():
     assert one_line("╭─ Bad ──╮\n│ no  such │\n╰────╯\n") == "Bad no such"
 
 
@@ -38,7 +38,7 @@ def test_one_line_takes_frames_away():
         (["train", "x", "--out", "m", "--hidden", "many"], "train: Error parsing --hidden: "),
     ],
 )
-def test_what_a_flag_gets_wrong_is_said_once(words, said, capsys):
+def test_flag_errors_are_reported_once(words, said, capsys):
     assert cli.main(words) == 2
     assert capsys.readouterr().err.startswith(f"gatescope: {said}")
 
@@ -50,7 +50,7 @@ def test_what_a_flag_gets_wrong_is_said_once(words, said, capsys):
         (errno.ENOSPC, "cannot write: No space left"),
     ],
 )
-def test_what_the_system_refuses_is_one_line(monkeypatch, capsys, number, said):
+def test_system_errors_are_one_line(monkeypatch, capsys, number, said):
     def refuse(name, words):
         raise OSError(number, os.strerror(number), "states.zarr")
 
@@ -59,7 +59,7 @@ def test_what_the_system_refuses_is_one_line(monkeypatch, capsys, number, said):
     assert said in capsys.readouterr().err
 
 
-def test_what_the_system_refuses_to_a_command_without_flags_is_one_line(monkeypatch, capsys):
+def test_system_errors_of_commands_without_flags_are_one_line(monkeypatch, capsys):
     def refuse(name, words):
         raise OSError(errno.EACCES, os.strerror(errno.EACCES), "labels.zarr")
 
@@ -80,7 +80,7 @@ def test_errors_name_the_final_path_not_the_temporary_one(monkeypatch, capsys, t
 
 
 @pytest.mark.parametrize("name", cli.COMMANDS)
-def test_an_interrupted_command_says_whether_it_goes_on(monkeypatch, capsys, name):
+def test_an_interrupted_command_says_whether_it_can_resume(monkeypatch, capsys, name):
     def interrupt(name, words):
         raise KeyboardInterrupt
 
@@ -103,7 +103,7 @@ def test_a_missing_input_is_not_reported_as_a_moved_output(monkeypatch, capsys, 
 
 
 @pytest.mark.parametrize("flag", [["--out", "~/run"], ["--out=~/run"]])
-def test_only_what_lies_within_the_output_was_moved_away(monkeypatch, capsys, tmp_path, flag):
+def test_only_paths_within_the_output_are_reported_as_moved(monkeypatch, capsys, tmp_path, flag):
     monkeypatch.setenv("HOME", str(tmp_path))
 
     def refuse(name, words):
@@ -119,7 +119,7 @@ def test_only_what_lies_within_the_output_was_moved_away(monkeypatch, capsys, tm
 
 
 @pytest.mark.parametrize("words", [["--help"], ["--version"], ["hypotheses"], ["info", "x.npy"]], ids=" ".join)
-def test_a_reader_that_has_read_enough_ends_a_command_quietly(tmp_path, words):
+def test_a_closed_pipe_ends_a_command_quietly(tmp_path, words):
     np.save(tmp_path / "x.npy", np.ones((4, 2)))
     pipe = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     # Block-buffer the output, as in a shell's pipe, whatever the tests' own environment sets.
@@ -131,7 +131,7 @@ def test_a_reader_that_has_read_enough_ends_a_command_quietly(tmp_path, words):
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full")
-def test_output_that_has_no_room_is_one_line():
+def test_a_full_stdout_is_a_one_line_error():
     environment = {key: value for key, value in os.environ.items() if key != "PYTHONUNBUFFERED"}
     with open("/dev/full", "w") as full:
         done = subprocess.run([PROGRAM, "--help"], stdout=full, stderr=subprocess.PIPE, text=True, env=environment)
@@ -140,14 +140,14 @@ def test_output_that_has_no_room_is_one_line():
 
 
 @pytest.mark.parametrize("flag", [["--out", ""], ["--out="]])
-def test_an_output_that_is_empty_is_not_the_folder_one_is_in(monkeypatch, capsys, tmp_path, flag):
+def test_an_empty_out_is_refused(monkeypatch, capsys, tmp_path, flag):
     monkeypatch.chdir(tmp_path)
     assert cli.main(["train", "stdlib", *flag]) == 2
     assert capsys.readouterr().err == "gatescope: train: --out is empty: give a path\n"
     assert not list(tmp_path.iterdir())
 
 
-def test_a_path_that_the_terminal_cannot_spell(tmp_path):
+def test_unprintable_paths_are_escaped_in_output(tmp_path):
     environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
     (tmp_path / "ü.txt").write_text("some text\n" * 100)
     words = ["train", "ü.txt", "--out", "mö", "--hidden", "4", "--batch", "4", "--length", "10", "--steps", "40"]
@@ -157,7 +157,7 @@ def test_a_path_that_the_terminal_cannot_spell(tmp_path):
     assert done.returncode == 2 and done.stderr.startswith("gatescope: m\\xe4 does not exist")
 
 
-def test_too_little_memory_is_one_line(monkeypatch, capsys):
+def test_lack_of_memory_is_a_one_line_error(monkeypatch, capsys):
     def fails(*arguments):
         raise MemoryError("Unable to allocate 1.00 TiB")
 

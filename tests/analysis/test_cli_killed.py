@@ -24,7 +24,7 @@ def _probe(states, out, *controls):
 
 
 @pytest.mark.parametrize("n_kills, controls", [(5, []), pytest.param(30, ["--controls"], marks=pytest.mark.slow)])
-def test_killing_probe_and_repeating_it_changes_nothing(model, tmp_path, n_kills, controls):
+def test_killing_and_repeating_probe_changes_nothing(model, tmp_path, n_kills, controls):
     # Two arrays of states cause as many kinds of writes as nine.
     states = str(tmp_path / "states.zarr")
     assert main(["sample", str(model), "--out", states, *SAMPLE, "--capture", "h"]) == 0
@@ -36,7 +36,7 @@ def _repeat(words):
 
 
 @pytest.mark.parametrize("command", ["train", "sample", "probe"])
-def test_a_finished_command_can_be_repeated_on_a_read_only_file_system(text, model, states, results, command):
+def test_a_finished_command_can_be_repeated_on_a_read_only_disk(text, model, states, results, command):
     words, folder = {
         "train": (["train", str(text), "--out", str(model), *TRAIN], model),
         "sample": (["sample", str(model), "--out", str(states), *SAMPLE, "--capture", "h", "c", "gates"], states),
@@ -47,7 +47,7 @@ def test_a_finished_command_can_be_repeated_on_a_read_only_file_system(text, mod
 
 
 @pytest.mark.parametrize("appears", ["config.json", "checkpoint.safetensors"])
-def test_killing_the_real_command_and_repeating_it(text, model, tmp_path, appears):
+def test_the_real_command_can_be_repeated_after_killing_it(text, model, tmp_path, appears):
     words = ["train", str(text), *TRAIN, "--out", str(tmp_path / "killed")]
     process = subprocess.Popen([PROGRAM, *words], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     while not (tmp_path / "killed" / appears).exists():
@@ -62,7 +62,7 @@ def test_killing_the_real_command_and_repeating_it(text, model, tmp_path, appear
 @pytest.mark.parametrize(
     ("number", "status", "word"), [(signal.SIGINT, 130, "interrupted"), (signal.SIGTERM, 143, "terminated")]
 )
-def test_interruption_and_termination_are_one_line(text, tmp_path, number, status, word):
+def test_interruption_and_termination_print_one_line(text, tmp_path, number, status, word):
     words = [PROGRAM, "train", text, "--out", tmp_path / "m", *TRAIN, "--steps", "100000"]
     # A shell's background jobs ignore the interrupt, and so would the child.
     heed = lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)  # noqa: E731
@@ -77,7 +77,7 @@ def test_interruption_and_termination_are_one_line(text, tmp_path, number, statu
     assert not (tmp_path / "m" / ".lock").exists()
 
 
-def test_a_report_removes_what_one_that_was_killed_left_of_its_files(results, tmp_path):
+def test_a_report_removes_leftovers_of_a_killed_report(results, tmp_path):
     (tmp_path / "figures").mkdir()
     left = [partial_name(tmp_path / name) for name in ("report.html", "figures/auroc.png")]
     other = partial_name(tmp_path / "another")
@@ -87,14 +87,14 @@ def test_a_report_removes_what_one_that_was_killed_left_of_its_files(results, tm
     assert not any(path.exists() for path in left) and other.exists()
 
 
-def test_a_full_disk_is_one_line(model, tmp_path):
+def test_a_full_disk_is_a_one_line_error(model, tmp_path):
     # A limit on the size of files stands in for a full disk: both refuse the write.
     done = gatescope("sample", model, "--out", tmp_path / "s.zarr", "--sequences", "200", largest_file=100_000)
     assert done.returncode == 2, done.stderr
     assert "cannot write" in done.stderr and done.stderr.count("\n") == 1
 
 
-def test_an_output_that_is_moved_away_is_named(model, tmp_path):
+def test_an_output_moved_away_is_named(model, tmp_path):
     out = tmp_path / "s.zarr"
     words = ["sample", str(model), "--out", str(out), "--sequences", "400", "--length", "3000"]
     process = subprocess.Popen([PROGRAM, *words], stderr=subprocess.PIPE, text=True)

@@ -74,7 +74,7 @@ BAD = [
 
 
 @pytest.mark.parametrize(("words", "message"), [case[1:] for case in BAD], ids=[case[0] for case in BAD])
-def test_bad_input_gets_one_line_and_leaves_nothing(words, message, text, model, states, tmp_path):
+def test_bad_input_gives_a_one_line_error_and_leaves_no_files(words, message, text, model, states, tmp_path):
     files = {"empty": b"", "one": b"x", "latin": b"caf\xe9 au lait", "short": b"too short", "unknown": "def é".encode()}
     files["broken.py"] = b"1 / 0\n"
     inputs = tmp_path / "inputs"

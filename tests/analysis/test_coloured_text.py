@@ -24,7 +24,7 @@ def excerpt(value, prediction, activation, kind="boolean", unit="layer0/h 3"):
     return Excerpt("name", kind, "all", "plain", "", "past", 0, text, value, prediction, unit, activation)
 
 
-def test_boolean_labels_predictions_and_activations_take_their_steps():
+def test_boolean_labels_predictions_and_activations_map_to_colour_steps():
     label, prediction, unit = colourings(
         excerpt((0, 1, None, 1, 0, 1), (0.0, 0.5, 0.94, 0.49, 0.5, None), (-2.0, 0.75, 0.09, 2.0, None, 0.82))
     )
@@ -44,7 +44,7 @@ def test_boolean_labels_predictions_and_activations_take_their_steps():
 
 
 @pytest.mark.parametrize("sign", [1, -1])
-def test_a_unit_that_keeps_its_sign_has_both_colours(sign):
+def test_a_unit_of_constant_sign_uses_both_colours(sign):
     activation = tuple(sign * value for value in (0.9, 0.8, 0.1, 1.0))
     unit = colourings(excerpt((0, 0, 1, 0), (0.5,) * 4, activation))[2]
     assert unit.step.tolist() == [sign * step for step in (3, 2, -10, 5)]
@@ -52,7 +52,7 @@ def test_a_unit_that_keeps_its_sign_has_both_colours(sign):
     assert (unit.scale()[0], unit.scale()[-1]) == ((-10, 5) if sign > 0 else (-5, 10))
 
 
-def test_continuous_predictions_take_the_scale_of_the_labels():
+def test_continuous_predictions_use_the_scale_of_the_labels():
     label, prediction, _ = colourings(
         excerpt((2.0, 4.0, None, 3.0), (1.0, 9.0, 2.4, 3.0), (0.0,) * 4, kind="continuous")
     )
@@ -64,7 +64,7 @@ def test_continuous_predictions_take_the_scale_of_the_labels():
 
 
 @pytest.mark.parametrize("kind", ["boolean", "continuous"])
-def test_nothing_to_tell_apart_is_no_error(kind):
+def test_constant_missing_and_empty_values_are_coloured_without_error(kind):
     for values in ((None, None), (0.0, 0.0), ()):
         for colouring in colourings(excerpt(values, values, values, kind=kind, unit=None)):
             assert set(colouring.step.tolist()) <= {0, UNDEFINED}
@@ -91,7 +91,7 @@ def test_steps_are_the_nearest_and_runs_cover_the_text(numbers):
         assert all(a != b for a, b in pairwise(firsts))
 
 
-def test_runs_part_where_only_the_mark_changes():
+def test_runs_split_where_only_the_mark_changes():
     _, prediction, _ = colourings(excerpt((1, 0, 0), (0.5, 0.5, 0.5), (0.0,) * 3))
     assert runs(prediction) == [(0, 1), (1, 3)]
     assert runs(dataclasses.replace(prediction, wrong=np.zeros(3, dtype=bool))) == [(0, 3)]
@@ -120,10 +120,10 @@ def test_runs_part_where_only_the_mark_changes():
         ("\uffff", "U+FFFF"),
     ],
 )
-def test_what_has_no_shape_is_shown_by_its_code_point(character, shown):
+def test_invisible_characters_are_shown_by_code_point(character, shown):
     assert printable(character) == shown
     assert visible(f"a{character}b") == f"a{shown}b"
 
 
-def test_a_name_stays_on_its_line():
+def test_names_are_shown_on_one_line():
     assert visible("one\ntwo\tthree") == "oneU+000AtwoU+0009three"

@@ -22,7 +22,7 @@ def given(*arguments, **named):
     return seen[0]
 
 
-def test_nothing_is_done_before_it_is_asked_for():
+def test_prepared_work_runs_only_when_called():
     done = []
     work = prepared(done.append)(3)
     assert done == []
@@ -30,7 +30,7 @@ def test_nothing_is_done_before_it_is_asked_for():
     assert done == [3]
 
 
-def test_a_tilde_is_expanded_wherever_a_path_stands(monkeypatch, tmp_path):
+def test_a_tilde_is_expanded_in_every_path_argument(monkeypatch, tmp_path):
     monkeypatch.setenv("HOME", str(tmp_path))
     args, named = given(Path("~/a"), (Path("~/b"), "~/c"), read=Flags(Path("~/d"), 3), out=None)
     assert args == (tmp_path / "a", (tmp_path / "b", "~/c"))
@@ -46,7 +46,7 @@ def test_a_seed_is_a_number_of_63_bits():
 
 
 @pytest.mark.parametrize(("terminal", "columns", "width"), [(True, 40, 80), (True, 90, 90), (False, 40, 120)])
-def test_a_terminal_that_is_too_narrow_wraps_the_lines_of_a_table(monkeypatch, capsys, terminal, columns, width):
+def test_a_terminal_that_is_too_narrow_wraps_table_lines(monkeypatch, capsys, terminal, columns, width):
     monkeypatch.setenv("COLUMNS", str(columns))
     if terminal:
         monkeypatch.setenv("FORCE_COLOR", "1")
@@ -57,7 +57,7 @@ def test_a_terminal_that_is_too_narrow_wraps_the_lines_of_a_table(monkeypatch, c
 
 
 @pytest.mark.parametrize("there", [False, True])
-def test_a_gpu_is_taken_where_there_is_one(monkeypatch, there):
+def test_device_auto_uses_a_gpu_if_available(monkeypatch, there):
     monkeypatch.setattr("torch.cuda.is_available", lambda: there)
     assert device_of("auto") == ("cuda" if there else "cpu") and device_of("cpu") == "cpu"
     if there:

@@ -23,7 +23,7 @@ pytestmark = pytest.mark.filterwarnings("error::RuntimeWarning")
 
 @settings(deadline=None)
 @given(st.integers(0, 10**6), st.sampled_from(["post", "pre"]))
-def test_ngram_types_are_equal_where_the_characters_are(seed, alignment):
+def test_ngram_types_are_equal_if_their_characters_are(seed, alignment):
     rng = np.random.default_rng(seed)
     starts = np.array([0, 6, 6, 15])
     tokens, rows = rng.integers(0, 3, 15), rng.permutation(15)
@@ -63,7 +63,7 @@ def test_only_defined_training_labels_are_drawn():
         assert set(control[:, k]) <= set(values[train[weight[train, k]], k])
 
 
-def test_a_hypothesis_gets_the_same_control_alone_and_in_company():
+def test_control_labels_do_not_depend_on_the_other_hypotheses():
     types, Y, weight, train = control_case()
     together = control_labels(types, Y, weight, train, seed=1)
     alone = control_labels(types, Y[:, 1:2], weight[:, 1:2], train, seed=1)
@@ -96,7 +96,7 @@ def test_hypothesis_without_a_defined_training_row_gets_zeros():
     assert control_labels(types[:0], Y[:0], weight[:0], train[:0], seed=0).shape == (0, 3)
 
 
-def test_a_table_of_the_type_itself_has_no_selectivity():
+def test_a_table_of_types_has_no_selectivity():
     """A memoriser of types scores perfectly on their control labels: the very case a control task exists to detect."""
     rng = np.random.default_rng(1)
     tokens, starts, rows = rng.integers(0, 5, 2000), np.array([0, 1500, 2000]), np.arange(2000)

@@ -48,7 +48,7 @@ def dump(tmp_path_factory):
 
 
 @pytest.mark.parametrize("memory_limit", ["4GB", "100KB"])
-def test_controls_tell_what_is_known_from_what_is_not(dump, memory_limit):
+def test_controls_separate_known_hypotheses_from_unknown(dump, memory_limit):
     source, labels = dump
     study = Study(source, ProbeConfig(controls=True, bootstrap=20, memory_limit=memory_limit), seed=0)
     (planted, chance, character), _, _ = fit_study(study, "layer0/h", labels, "plain")
@@ -80,7 +80,7 @@ def test_continuous_hypotheses_have_a_control_task(dump):
 
 @pytest.mark.parametrize("memory_limit", ["4GB", "100KB"])
 @pytest.mark.parametrize("continuous", [False, True])
-def test_a_split_of_characters_flatters_what_differs_between_sequences(dump, continuous, memory_limit):
+def test_splitting_by_character_inflates_scores_of_sequence_level_labels(dump, continuous, memory_limit):
     """Each sequence either has the label or not; states cannot know it, but they tell sequences apart."""
     source, labels = dump
     values, named = labels.values.copy(), np.repeat(np.random.default_rng(4).random(S) < 0.5, T)
@@ -131,7 +131,7 @@ def test_the_statistic_is_the_auroc_of_the_best_unit(dump, monkeypatch):
         assert seen["statistic"][k] == pytest.approx(np.abs(auroc - 0.5).max(), abs=1e-5)
 
 
-def test_labels_are_sent_in_an_order_of_their_own(dump, monkeypatch):
+def test_labels_for_the_online_code_are_shuffled(dump, monkeypatch):
     source, labels = dump
     study = Study(source, ProbeConfig(bootstrap=20), seed=0)
     sent = {}
@@ -172,7 +172,7 @@ def above_untrained(study, model, labels, own):
 
 
 @pytest.mark.parametrize("continuous", [False, True])
-def test_what_an_untrained_network_tells_does_not_depend_on_the_size_of_its_states(dump, untrained, continuous):
+def test_untrained_scores_do_not_depend_on_the_scale_of_states(dump, untrained, continuous):
     source, labels = dump
     dumps, tokens, states = untrained
     values = np.stack([tokens == 2, np.roll(tokens, 3) == 1, tokens > 0], axis=1)
@@ -196,7 +196,7 @@ def test_what_an_untrained_network_tells_does_not_depend_on_the_size_of_its_stat
         assert found[0][1][k] < difference < found[0][2][k]
 
 
-def test_an_untrained_network_whose_units_never_move_tells_nothing(dump, tmp_path):
+def test_a_constant_untrained_network_scores_at_chance(dump, tmp_path):
     source, labels = dump
     spec = DumpSpec(
         {"layer0/h": H}, *(np.arange(S + 1) * T,) * 2, (), np.dtype(np.uint8), source.dtype, {"vocabulary": ["a"]}

@@ -31,7 +31,7 @@ def rows(records):
     return [tuple(map(str, row)) for row in zip(*(column.cells for column in table.columns), strict=True)]
 
 
-def test_a_line_has_what_each_control_reaches():
+def test_a_line_shows_the_result_of_each_control():
     balanced = COMMENT | {"weighting": "balanced", "auroc": 0.1}
     assert rows([COMMENT, balanced, LINE]) == [
         ("comment*", ".91", ".81", "+.100, +.050 to +.140", ".62", ".29"),
@@ -39,7 +39,7 @@ def test_a_line_has_what_each_control_reaches():
     ]
 
 
-def test_what_has_one_control_alone_is_shown_and_what_has_none_is_not():
+def test_rows_need_at_least_one_control():
     assert rows([COMMENT | {"control_score": None, "selectivity": None}])[0][4:] == ("–", "–")
     assert rows([DEPTH | {"r2": 0.5, "control_score": 0.1, "selectivity": 0.4}]) == [
         ("depth", ".50", "–", "", ".10", ".40")
@@ -48,7 +48,7 @@ def test_what_has_one_control_alone_is_shown_and_what_has_none_is_not():
     assert controls_table([]) is None
 
 
-def test_it_fits_into_80_columns():
+def test_the_table_fits_80_columns():
     console = Console(width=80, color_system=None)
     with console.capture() as shown:
         console.print(controls_table([LINE]))

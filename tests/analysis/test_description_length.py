@@ -18,7 +18,7 @@ pytestmark = pytest.mark.filterwarnings("error::RuntimeWarning")
 
 @settings(deadline=None)
 @given(st.lists(st.integers(0, 50), min_size=1, max_size=40).filter(any))
-def test_cuts_are_the_borders_nearest_to_the_shares(lengths):
+def test_cuts_are_the_boundaries_nearest_to_the_shares(lengths):
     starts = np.concatenate([[0], np.cumsum(lengths)])
     cuts = cut_points(starts)
     n = starts[-1]
@@ -30,7 +30,7 @@ def test_cuts_are_the_borders_nearest_to_the_shares(lengths):
     assert (np.diff(cuts) > 0).all()
 
 
-def test_many_even_sequences_are_cut_where_the_shares_say():
+def test_many_equal_sequences_are_cut_exactly_at_the_shares():
     assert cut_points(np.arange(1001) * 500).tolist() == [
         *(500 * s for s in (1, 2, 4, 8, 16, 32, 62, 125, 250, 500, 1000))
     ]
@@ -82,7 +82,7 @@ def test_code_equals_the_sum_row_by_row(seed):
         np.testing.assert_allclose(code["compression_entropy"][k], entropy / code["bits"][k], rtol=1e-12)
 
 
-def test_labels_of_one_class_and_undefined_labels():
+def test_labels_of_one_class_and_undefined_labels_have_codes():
     Y = np.array([[False, True, True]] * 30)
     weight = np.array([[1, 1, 0]] * 30)
     code = online_description_length(lambda a, b: np.full((b - a, 3), np.nan), Y, weight, np.array([2, 10, 30]))
@@ -101,7 +101,7 @@ def test_one_label_costs_one_bit():
     assert np.isnan(code["compression_entropy"]).all()
 
 
-def test_a_probe_compresses_what_states_know_and_nothing_else():
+def test_a_probe_compresses_only_what_states_know():
     rng = np.random.default_rng(0)
     X = rng.normal(size=(4000, 8))
     Y = np.stack([X @ np.arange(8.0) + rng.normal(size=4000) > 0, rng.random(4000) < 0.5], axis=1)

@@ -32,7 +32,7 @@ def compared(*folders):
     return pair
 
 
-def test_an_interval_is_that_of_weighted_scores_of_the_predictions(folder):
+def test_the_interval_matches_weighted_scores_of_the_predictions(folder):
     pair = compared(folder / "a", folder / "b")
     assert (pair.first, pair.second, pair.why_none) == ("a", "b", None)
     labels, said = np.load(folder / "labels.npz"), {}
@@ -77,7 +77,7 @@ def test_an_interval_is_that_of_weighted_scores_of_the_predictions(folder):
     assert sorted(each.q for each in found.values()) == pytest.approx([min(2 * p[0], p[1]), p[1]])
 
 
-def test_what_decides_between_two_is_found_the_other_way_round_too(folder):
+def test_swapping_two_results_negates_their_differences(folder):
     forth, back = compared(folder / "a", folder / "b"), compared(folder / "b", folder / "a")
     for one, other in zip(forth.differences, back.differences, strict=True):
         assert (one.low, one.high) == pytest.approx((-other.high, -other.low))
@@ -98,7 +98,7 @@ def test_every_further_result_is_compared_with_the_first(folder, tmp_path):
     assert pairs_of(read_results([folder / "a"])) == []
 
 
-def test_what_any_result_knows_best_comes_first(tmp_path):
+def test_hypotheses_are_sorted_by_their_best_result(tmp_path):
     """The first result may know nothing, as a network before training."""
     other = np.repeat(np.random.default_rng(3).random(N // 5) < 0.3, 5)
     labels = write_labels(tmp_path / "labels.npz", other=other)
@@ -115,7 +115,7 @@ def test_what_any_result_knows_best_comes_first(tmp_path):
 
 
 @pytest.mark.parametrize("change", ["character", "sequences", "split", "label", "defined"])
-def test_results_of_different_characters_are_no_pair(folder, tmp_path, change):
+def test_results_tested_on_different_characters_are_not_compared(folder, tmp_path, change):
     states, labels, seed = folder / "b.npz", folder / "labels.npz", 0
     with safe_open(folder / "a" / "coefficients.safetensors", "numpy") as file:
         tested = int(np.flatnonzero(file.get_tensor("fold_that_tests") == 0)[0]) * T
@@ -142,7 +142,7 @@ def test_results_of_different_characters_are_no_pair(folder, tmp_path, change):
         assert pair.differences == () and "different characters" in pair.why_none and "extract" in pair.why_none
 
 
-def test_characters_that_only_train_may_differ(folder, tmp_path):
+def test_training_characters_may_differ(folder, tmp_path):
     with safe_open(folder / "a" / "coefficients.safetensors", "numpy") as file:
         trained = int(np.flatnonzero(file.get_tensor("fold_that_tests") == -1)[0]) * T
     tokens = np.load(folder / "a.npz")["tokens"]
@@ -154,7 +154,7 @@ def test_characters_that_only_train_may_differ(folder, tmp_path):
     assert [each.hypothesis for each in compared(folder / "a", other).differences] == ["held", "value"]
 
 
-def test_of_folds_all_sequences_are_compared(folder, tmp_path):
+def test_all_sequences_are_compared_with_folds(folder, tmp_path):
     for name in "ab":
         probe(folder / f"{name}.npz", folder / "labels.npz", tmp_path / name, folds=4)
     whole, folds = compared(folder / "a", folder / "b"), compared(tmp_path / "a", tmp_path / "b")
@@ -165,7 +165,7 @@ def test_of_folds_all_sequences_are_compared(folder, tmp_path):
     assert "--folds" in compared(folder / "a", tmp_path / "b").why_none
 
 
-def test_a_state_set_is_exceeded_by_one_that_tells_more(folder, tmp_path):
+def test_a_state_set_is_exceeded_by_a_better_one(folder, tmp_path):
     """h predicts both hypotheses, c neither, d only the second; h and c together predict what h does."""
     arrays = {name: np.load(folder / f"{name}.npz")["h"] for name in "ab"}
     noise = np.random.default_rng(1).normal(size=arrays["a"].shape).astype(np.float32)
@@ -192,14 +192,14 @@ def altered(folder, copy, alter):
     return copy
 
 
-def test_what_has_no_interval_of_its_own_has_none_of_a_difference(folder, tmp_path):
+def test_a_score_without_an_interval_has_no_interval_of_difference(folder, tmp_path):
     copy = altered(folder / "b", tmp_path / "c", lambda each: each.update(auroc_low=None, auroc_high=None))
     held, value = compared(folder / "a", copy).differences
     assert np.isnan([held.low, held.high, held.p, held.q]).all() and not held.decided
     assert held.second > held.first and value.decided and value.q == value.p
 
 
-def test_no_pair_says_why(folder, tmp_path):
+def test_uncompared_results_give_the_reason(folder, tmp_path):
     earlier = altered(folder / "b", tmp_path / "earlier", lambda each: each.pop("tested_sha256"))
     assert "earlier gatescope" in compared(folder / "a", earlier).why_none
     others = altered(folder / "b", tmp_path / "others", lambda each: each.update(hypothesis=each["hypothesis"] + "_"))

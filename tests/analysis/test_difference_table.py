@@ -23,7 +23,7 @@ def lines(pair):
     return [list(row) for row in zip(*columns, strict=True)]
 
 
-def test_a_line_has_scores_difference_interval_and_q():
+def test_a_line_shows_scores_difference_interval_and_q():
     pair = Pair("out/lstm", "out/[red]gru", DIFFERENCES)
     heads = [str(column.header) for column in difference_table(pair).columns]
     assert heads == ["hypothesis", "out/lstm", "out/[red]gru, layer0/h", "difference", "95%", "q"]
@@ -35,12 +35,12 @@ def test_a_line_has_scores_difference_interval_and_q():
     ]
 
 
-def test_sets_of_several_kinds_are_not_named():
+def test_mixed_state_sets_are_not_named():
     several = (DIFFERENCES[0], replace(DIFFERENCES[1], states=("layer0/c", "layer0/c")))
     assert headings(Pair("a", "b", several)) == ["a", "b", "difference", "95%", "q"]
 
 
-def test_it_fits_a_terminal_of_80_columns():
+def test_the_table_fits_80_columns():
     file = io.StringIO()
     Console(file=file, width=80).print(difference_table(Pair("out/lstm", "out/gru", DIFFERENCES)))
     assert "…" not in file.getvalue() and "inside_[bold]string*" in file.getvalue()

@@ -46,7 +46,7 @@ def positive(name, text):
         ],
     }.items(),
 )
-def test_where_it_holds(name, expected):
+def test_boolean_hypotheses_hold_where_expected(name, expected):
     assert positive(name, PLAY) == expected
 
 
@@ -84,7 +84,7 @@ def test_speaker_line(text, holds):
         ("speaker_line", "A:\n", ""),
     ],
 )
-def test_what_is_unfinished_is_undefined(name, text, undefined):
+def test_unfinished_words_and_sentences_are_undefined(name, text, undefined):
     _, defined = label(name, text)
     assert "".join(character for character, known in zip(text, defined, strict=True) if not known) == undefined
 
@@ -131,7 +131,7 @@ def test_the_number_of_the_last_noun_in_real_text(tagger, data):
     assert 0.1 < values[defined].mean() < 0.5 and defined.mean() > 0.5
 
 
-def test_every_part_of_speech_is_there_in_three_forms():
+def test_every_part_of_speech_has_three_forms():
     names = {each.name for each in library() if each.language == "english" and each.sees == "future"}
     assert {part + suffix for part in PARTS_OF_SPEECH for suffix in ("", "_first", "_last")} <= names
 

@@ -79,7 +79,7 @@ def by_characters(text):
 
 @settings(max_examples=300, deadline=None)
 @given(text=st.text("aBÉé'’ .1", max_size=40) | st.text(max_size=20))
-def test_words_as_by_characters(text):
+def test_words_equal_a_character_by_character_scan(text):
     found = scan(text)
     columns = (found.length, found.letters, found.upper, found.capital_first)
     assert list(zip(*(column.tolist() for column in columns), strict=True)) == by_characters(text)
@@ -106,7 +106,7 @@ def sentences_and_quotations(text):
 
 @settings(max_examples=300, deadline=None)
 @given(text=st.text("aB.!?:\"'“”)’ \n\t1", max_size=40))
-def test_sentences_and_quotations_as_by_characters(text):
+def test_sentences_and_quotations_equal_a_character_by_character_scan(text):
     found = scan(text)
     columns = (found.first_word.tolist(), found.quotation.tolist())
     assert list(zip(*columns, strict=True)) == sentences_and_quotations(text)

@@ -92,7 +92,7 @@ def sqrtm(S):
 
 @pytest.mark.parametrize("alignment", ["post", "pre"])
 @pytest.mark.parametrize("architecture", CELLS.values(), ids=CELLS)
-def test_it_is_the_projection_of_whitened_states(tmp_path, architecture, alignment):
+def test_erasure_equals_the_projection_of_whitened_states(tmp_path, architecture, alignment):
     dump, model, labels, arrays, initial = case(tmp_path, architecture)
     found, random = erased_directions(dump, model, labels, alignment, TRAIN, 4, 0)
     assert (len(found), {len(each) for each in found}, len(random)) == (3, {1}, 4)
@@ -113,7 +113,7 @@ def test_it_is_the_projection_of_whitened_states(tmp_path, architecture, alignme
 
 
 @pytest.mark.parametrize("architecture", CELLS.values(), ids=CELLS)
-def test_no_linear_probe_of_erased_states_tells_the_hypothesis(tmp_path, architecture):
+def test_no_linear_probe_of_erased_states_predicts_the_hypothesis(tmp_path, architecture):
     dump, model, labels, arrays, initial = case(tmp_path, architecture)
     found, random = erased_directions(dump, model, labels, "post", TRAIN, 4, 0)
     for k, erased in enumerate(found):
@@ -148,7 +148,7 @@ def test_no_linear_probe_of_erased_states_tells_the_hypothesis(tmp_path, archite
         assert max(told) > 0.05
 
 
-def test_random_directions_are_those_of_whitened_space_and_of_no_label(tmp_path):
+def test_random_directions_erase_as_much_as_label_directions(tmp_path):
     architecture = CELLS["lstm"]
     dump, model, labels, arrays, initial = case(tmp_path, architecture)
     found, random = erased_directions(dump, model, labels, "post", TRAIN, 4000, 0)
@@ -174,7 +174,7 @@ def test_random_directions_are_those_of_whitened_space_and_of_no_label(tmp_path)
     assert torch.equal(random.v, same.v) and torch.equal(random.u, same.u) and not torch.equal(random.v, different.v)
 
 
-def test_a_hypothesis_is_erased_as_if_it_were_alone(tmp_path):
+def test_a_hypothesis_is_erased_independently_of_the_others(tmp_path):
     dump, model, labels, _, _ = case(tmp_path, CELLS["lstm"])
     together, _ = erased_directions(dump, model.float(), labels, "post", TRAIN, 1, 0)
     for k, expected in enumerate(together):
@@ -185,7 +185,7 @@ def test_a_hypothesis_is_erased_as_if_it_were_alone(tmp_path):
             torch.testing.assert_close(getattr(found, name), getattr(expected, name), rtol=1e-6, atol=1e-9)
 
 
-def test_units_that_are_constant_or_equal_do_no_harm(tmp_path):
+def test_constant_and_duplicate_units_are_tolerated(tmp_path):
     def change(arrays, values):
         arrays["layer0/h"][:, 1] = 0.1
         arrays["layer0/h"][:, 2] = arrays["layer0/c"][:, 3]
@@ -209,7 +209,7 @@ def test_units_that_are_constant_or_equal_do_no_harm(tmp_path):
         assert np.abs(covariance).max() < 1e-12
 
 
-def test_of_a_label_that_is_constant_or_undefined_nothing_is_erased(tmp_path):
+def test_constant_or_undefined_labels_erase_nothing(tmp_path):
     dump, model, labels, _, _ = case(tmp_path, CELLS["lstm"])
     test = np.arange(N)[301:900]
     values, defined = np.zeros((N, 3), bool), np.ones((N, 3), bool)
@@ -219,7 +219,7 @@ def test_of_a_label_that_is_constant_or_undefined_nothing_is_erased(tmp_path):
     assert not any(each.any() for erased in found for each in (erased.u, erased.v))
 
 
-def test_one_sequence_is_enough(tmp_path):
+def test_one_training_sequence_is_enough(tmp_path):
     dump, model, labels, _, _ = case(tmp_path, CELLS["gru"])
     found, random = erased_directions(dump, model, labels, "pre", np.array([2]), 1, 0)
     assert all(torch.allclose((each.u * each.v).sum(dim=2), torch.ones(1).double()) for each in (*found, random))

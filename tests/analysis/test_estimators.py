@@ -11,7 +11,7 @@ VALUE = X @ [[1.0], [2.0], [0.0], [-1.0]] + np.random.default_rng(1).normal(size
 
 
 @pytest.mark.parametrize("weighting", ["plain", "balanced"])
-def test_a_boolean_hypothesis_has_logits(weighting):
+def test_a_boolean_hypothesis_is_predicted_by_logits(weighting):
     Y = VALUE > 1.5
     oracle = LogisticRegression(C=0.1, class_weight="balanced" if weighting == "balanced" else None, tol=1e-10)
     expected = oracle.fit(X, Y[:, 0]).decision_function(X)
@@ -19,7 +19,7 @@ def test_a_boolean_hypothesis_has_logits(weighting):
     np.testing.assert_allclose(found[:, 0], expected, atol=1e-4)
 
 
-def test_a_continuous_hypothesis_has_values():
+def test_a_continuous_hypothesis_is_predicted_by_values():
     expected = Ridge(alpha=10).fit(X, VALUE).predict(X)
     found = decision_values(estimator_of("none", 0.1).fit(X, VALUE), X)
     np.testing.assert_allclose(found[:, 0], expected.ravel(), atol=1e-9)

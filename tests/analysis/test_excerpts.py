@@ -49,14 +49,14 @@ def test_the_sequence_whose_first_characters_vary_most_is_shown(kind):
         assert len(record["text"]) == min(LONGEST, LENGTHS[record["sequence"]])
 
 
-def test_what_lies_behind_the_first_characters_decides_nothing():
+def test_only_the_first_characters_decide_the_choice():
     values = np.zeros(N, bool)
     values[STARTS[2] + LONGEST : STARTS[3] : 2] = True
     values[STARTS[5] + 1] = True
     assert shown(values)["sequence"] == 5
 
 
-def test_numbers_are_those_of_the_rows_of_the_sequence():
+def test_numbers_match_the_rows_of_the_sequence():
     values, defined = np.zeros(N), np.ones(N, bool)
     first = int(STARTS[5])
     values[first : first + 5], defined[first + 2] = [1.23456, 2, 0, -4, 5], False
@@ -71,7 +71,7 @@ def test_numbers_are_those_of_the_rows_of_the_sequence():
     assert shown(values, defined, predicted, unit=None)["activation"] is None
 
 
-def test_rounding_changes_no_decision():
+def test_rounding_does_not_change_decisions():
     values, predicted = np.zeros(N, bool), np.zeros(N)
     first = int(STARTS[5])
     values[first] = True

@@ -42,19 +42,19 @@ def study(tmp_path):
         ({"folds": 3}, "90 rows in 3 sequences of 30, all tested in turn; text: c; "),
     ],
 )
-def test_a_line_says_how_states_are_read(study, given, said):
+def test_the_line_describes_how_states_are_read(study, given, said):
     line = reading(study(**given), "c")
     assert f"states.zarr: {said}" in line
 
 
-def test_states_without_a_text_have_none(tmp_path):
+def test_states_without_text_say_no_text(tmp_path):
     np.savez(tmp_path / "states.npz", h=np.ones((40, 2)), sequence_starts=np.arange(0, 41, 10))
     line = reading(Study(open_states(tmp_path / "states.npz"), ProbeConfig(), 0), "any")
     assert "; no text; states: h" in line
 
 
 @pytest.mark.parametrize("batch_first", [False, True])
-def test_the_axes_that_are_assumed_are_said(tmp_path, batch_first):
+def test_the_assumed_order_of_axes_is_reported(tmp_path, batch_first):
     np.savez(tmp_path / "states.npz", h=np.ones((10, 10, 2)))
     line = reading(
         Study(open_states(tmp_path / "states.npz", ReadConfig(batch_first=batch_first)), ProbeConfig(), 0), "any"
@@ -63,7 +63,7 @@ def test_the_axes_that_are_assumed_are_said(tmp_path, batch_first):
     assert ("(arrays read as [T, B, H]; --batch-first: [B, T, H])" in line) == (not batch_first)
 
 
-def test_facts_are_those_of_the_dump_and_of_the_probe(study):
+def test_facts_come_from_the_dump_and_the_probe(study):
     training = {"steps": 4, "validation_nats": 1.5}
     facts = facts_of(study(training=training, kind="sample", settings={"temperature": 0.8, "seed": 7}), "c", {"x": "y"})
     assert facts["training"] == training | {
@@ -89,7 +89,7 @@ def test_facts_are_those_of_the_dump_and_of_the_probe(study):
     assert facts_of(study(), "c", {})["training"] == {}
 
 
-def test_the_loss_on_a_text_that_was_read_is_that_of_its_log_probabilities(study):
+def test_the_loss_on_read_text_equals_its_mean_log_probability(study):
     scores = np.random.default_rng(0).normal(-2, 1, (90, 1)).astype(np.float16)
     facts = facts_of(study(kind="extract", log_probability=scores), "c", {})
     assert facts["dump"]["nats_per_character"] == pytest.approx(-scores.astype(np.float64).mean(), rel=1e-12)

@@ -64,7 +64,7 @@ def test_bytes_do_not_depend_on_the_users_style_or_the_process(tmp_path, write_r
     assert all(b"<dc:date>" not in content for content in first.values())
 
 
-def test_file_names_are_safe_and_unlike_one_another():
+def test_file_names_are_safe_and_distinct():
     taken: set[str] = set()
     names = ["text_a/b", "text_a b", "text_A-B", "text_..", "text_\ud800", "t" * 300, "t" * 300]
     stems = [_file_stem(name, taken) for name in names]

@@ -14,7 +14,7 @@ FIT = (
 )
 
 
-def test_a_fit_comes_back_as_it_was(tmp_path):
+def test_a_saved_fit_loads_unchanged(tmp_path):
     path = tmp_path / "fits" / "0.safetensors"
     assert not holds_fit(path, ["a"])
     save_fit(path, FIT)
@@ -35,7 +35,7 @@ def test_a_damaged_file_is_named(tmp_path, content):
         holds_fit(tmp_path / "0.safetensors", ["a"])
 
 
-def test_a_folder_in_the_place_of_a_file_is_named(tmp_path):
+def test_a_folder_in_place_of_a_file_is_named(tmp_path):
     (tmp_path / "0.safetensors").mkdir()
     for read in (lambda path: holds_fit(path, ["a"]), load_fit):
         with pytest.raises(InputError, match=r"0\.safetensors is damaged.*--overwrite"):

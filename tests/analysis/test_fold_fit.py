@@ -36,7 +36,7 @@ def by_pairs(scores, labels):
 
 
 @pytest.mark.parametrize("weighting", ["plain", "balanced"])
-def test_scores_are_those_of_scikit_learn_fold_by_fold(dump, weighting):
+def test_scores_equal_scikit_learn_fold_by_fold(dump, weighting):
     labels = fold_labels(dump)
     study = study_of(dump, C=(0.5,))
     records, _, _ = fit_study(study, "layer0/h", labels, weighting)
@@ -71,7 +71,7 @@ def test_scores_are_those_of_scikit_learn_fold_by_fold(dump, weighting):
         assert record["auroc_low"] < record["auroc"] < record["auroc_high"]
 
 
-def test_a_continuous_hypothesis_is_scored_by_the_squares_within_folds(dump):
+def test_a_continuous_hypothesis_is_scored_by_squares_within_folds(dump):
     labels = fold_labels(dump, continuous=True)
     study = study_of(dump)
     (record, *_), _, _ = fit_study(study, "layer0/h", labels, "none")
@@ -86,7 +86,7 @@ def test_a_continuous_hypothesis_is_scored_by_the_squares_within_folds(dump):
     assert record["best_unit_pearson"] > 0.3 and record["folds"] == N_FOLDS
 
 
-def test_the_text_is_read_fold_by_fold_and_the_best_of_all_rows_counts(dump):
+def test_the_best_text_baseline_is_chosen_over_all_folds(dump):
     labels = fold_labels(dump)
     study = study_of(dump)
     (record, *_), _, _ = fit_study(study, "layer0/h", labels, "plain")
@@ -107,14 +107,14 @@ def test_the_text_is_read_fold_by_fold_and_the_best_of_all_rows_counts(dump):
     assert verdict(record) == "known"
 
 
-def test_every_sequence_is_tested_by_the_fold_that_did_not_train_on_it(dump):
+def test_every_sequence_is_tested_by_the_fold_not_trained_on_it(dump):
     study = study_of(dump)
     for number, fold in enumerate(study.folds):
         np.testing.assert_array_equal(np.flatnonzero(study.fold_that_tests == number), fold.test)
         np.testing.assert_array_equal(np.flatnonzero(study.fold_that_tests != number), fold.train)
 
 
-def test_the_first_fold_is_the_part_that_is_tested_without_folds(dump):
+def test_the_first_fold_equals_the_test_part_without_folds(dump):
     labels = fold_labels(dump)
     one, several = (
         study_of(dump, folds=1, test_share=0.25, sparse=True),
@@ -137,7 +137,7 @@ def test_the_first_fold_is_the_part_that_is_tested_without_folds(dump):
         assert "folds" not in other and "best_unit_share" not in other
 
 
-def test_a_label_that_one_fold_has_alone_is_not_scored(dump):
+def test_a_label_confined_to_one_fold_is_not_scored(dump):
     study, labels = study_of(dump), fold_labels(dump)
     labels.values[:, 2] = False
     labels.values[study.folds[2].test_rows[::7], 2] = True
@@ -148,7 +148,7 @@ def test_a_label_that_one_fold_has_alone_is_not_scored(dump):
         assert records[2]["best_unit_auroc"] is None and records[2]["best_unit_f1"] is None
 
 
-def test_states_that_know_nothing_lie_around_one_half(dump):
+def test_uninformative_states_score_around_one_half(dump):
     """Pooled over folds it would be below one half: a fold with more test positives has fewer to train its probe."""
     study, labels = study_of(dump, C=(1e-6,)), fold_labels(dump)
     labels.values[:, 2] = np.repeat(np.random.default_rng(5).random(N // T) < 0.3, T)
@@ -192,7 +192,7 @@ def test_controls_run_in_every_fold_except_training_row_controls(dump, tmp_path,
 
 
 @pytest.mark.parametrize("continuous", [False, True])
-def test_few_units_are_scored_in_every_fold(dump, continuous):
+def test_sparse_probes_are_scored_in_every_fold(dump, continuous):
     labels = fold_labels(dump, continuous)
     weighting, measure = ("none", "r2") if continuous else ("plain", "auroc")
     (record, *_), _, _ = fit_study(study_of(dump, sparse=True), "layer0/h", labels, weighting)
@@ -203,7 +203,7 @@ def test_few_units_are_scored_in_every_fold(dump, continuous):
         assert record["sparse"]["auroc"][0] == pytest.approx(record["best_unit_auroc"], abs=0.01)
 
 
-def test_it_is_said_how_many_folds_put_the_first_unit_first(dump):
+def test_records_count_the_folds_that_agree_on_the_first_unit(dump):
     study, labels = study_of(dump), fold_labels(dump)
     records, _, _ = fit_study(study, "layer0/h", labels, "plain")
     X = dump.array("layer0/h")[:]
@@ -218,7 +218,7 @@ def test_it_is_said_how_many_folds_put_the_first_unit_first(dump):
     assert records[2]["best_unit_share"] < 1
 
 
-def test_states_that_do_not_fit_into_memory_give_the_same(dump):
+def test_states_larger_than_memory_give_the_same_records(dump):
     labels = fold_labels(dump)
     for weighting in ("plain", "balanced"):
         whole, *_ = fit_study(study_of(dump, bootstrap=20), "layer0/h", labels, weighting)
@@ -230,7 +230,7 @@ def test_states_that_do_not_fit_into_memory_give_the_same(dump):
             )
 
 
-def test_the_command_tests_all_sequences_and_says_so(tmp_path, capsys):
+def test_the_command_with_folds_tests_all_sequences_and_reports_it(tmp_path, capsys):
     fold_dump(tmp_path / "states.zarr")
     words = ["probe", str(tmp_path / "states.zarr"), "--hypotheses", "any", "--bootstrap", "20"]
     assert main([*words, "--folds", "4", "--out", str(tmp_path / "r")]) == 0

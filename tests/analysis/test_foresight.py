@@ -43,37 +43,37 @@ CONTINUOUS = {"share of the text", "how many", "where it is defined"}
 
 
 @pytest.mark.parametrize("name", AHEAD)
-def test_what_looks_ahead(name):
+def test_functions_that_look_ahead_are_detected(name):
     found = looks_ahead(made(AHEAD[name], "continuous" if name in CONTINUOUS else "boolean"), TEXTS)
     assert found is not None and "changes if the text ends after character" in found
 
 
-def test_the_place_is_named():
+def test_the_position_of_the_lookahead_is_named():
     assert looks_ahead(made(AHEAD["the next character"]), ["ab`"]) == (
         "its label of character 1 of a text changes if the text ends after character 1"
     )
 
 
 @pytest.mark.parametrize("name", PAST)
-def test_what_sees_the_past(name):
+def test_functions_of_the_past_pass(name):
     assert looks_ahead(made(PAST[name], "continuous" if name in CONTINUOUS else "boolean"), TEXTS, prime="`\n") is None
 
 
 @pytest.mark.parametrize("each", [each for each in library() if each.sees == "past"], ids=lambda each: each.name)
-def test_built_in_hypotheses_keep_their_word(each):
+def test_built_in_hypotheses_of_the_past_do_not_look_ahead(each):
     code = 'def f(a, b):\n    """Doc."""\n    if (a[0] == "x"):  # c\n        return b\n'
     texts = [code, "/* d */ int g() { while (1); }\n", "ROME. He said “no”.\nDUKE:\nI go?\n"]
     assert looks_ahead(each, texts) is None
 
 
-def test_a_function_that_fails_is_left_to_say_so():
+def test_a_failing_function_is_not_reported_as_looking_ahead():
     def fails(text):
         raise InputError("no")
 
     assert looks_ahead(made(fails), TEXTS) is None
 
 
-def test_no_more_is_asked_than_needed():
+def test_the_check_calls_the_function_only_as_often_as_needed():
     asked = []
 
     def counted(text):
@@ -86,7 +86,7 @@ def test_no_more_is_asked_than_needed():
     assert max(asked) == 4096 and len(asked) == 8 * n_texts
 
 
-def test_a_function_that_always_fails_is_not_asked_of_every_text():
+def test_a_function_that_always_fails_is_not_called_for_every_text():
     asked = []
 
     def fails(text):

@@ -21,7 +21,7 @@ def result(gates, layers):
     return Result("a", Path(), (), {}, {}, (), tuple(records))
 
 
-def test_a_panel_for_each_gate_of_each_layer_has_a_dot_for_each_unit():
+def test_each_gate_has_a_panel_with_a_dot_per_unit():
     given = result("ifo", 2)
     figure = gates_figure(given)
     assert len(figure.axes) == 6
@@ -34,12 +34,12 @@ def test_a_panel_for_each_gate_of_each_layer_has_a_dot_for_each_unit():
     assert [axes.get_ylabel().partition("\n")[0] for axes in figure.axes] == ["layer 0", "", "", "layer 1", "", ""]
 
 
-def test_more_layers_than_a_page_has_room_for_are_left_out():
+def test_layers_beyond_one_page_are_left_out():
     assert len(gates_figure(result("rz", 40)).axes) == 12
 
 
 @pytest.mark.parametrize("gates, layers", [("ifo", 1), ("rz", 3), ("f", 2)])
-def test_panels_are_as_large_in_every_figure(gates, layers):
+def test_panels_have_the_same_size_in_every_figure(gates, layers):
     figure = gates_figure(result(gates, layers))
     width, height = figure.get_size_inches()
     assert width - len(gates) * PANEL == pytest.approx(LEFT + RIGHT)
@@ -50,7 +50,7 @@ def test_panels_are_as_large_in_every_figure(gates, layers):
 
 
 @pytest.mark.parametrize("gates, layers", [("ifo", 1), ("rz", 3), ("f", 1)])
-def test_all_words_are_inside(gates, layers):
+def test_all_words_are_inside_the_figure(gates, layers):
     with paper_style():
         figure = gates_figure(result(gates, layers))
         FigureCanvasAgg(figure).draw()

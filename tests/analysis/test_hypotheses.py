@@ -36,13 +36,13 @@ def test_the_decorator_returns_the_function_and_registers_it():
         ({"language": "c", "sees": "all"}, "sees='all'"),
     ],
 )
-def test_wrong_declarations(arguments, message):
+def test_wrong_declarations_are_refused(arguments, message):
     with pytest.raises(InputError, match=message):
         hypothesis(**arguments)
 
 
 @pytest.mark.parametrize("name", ["inside_comment", "capitals", "newline_next"])
-def test_a_built_in_name_is_taken(name):
+def test_built_in_names_cannot_be_reused(name):
     def function(text): ...
 
     function.__name__ = name
@@ -51,7 +51,7 @@ def test_a_built_in_name_is_taken(name):
 
 
 @pytest.mark.parametrize("name", ["auto", "python", "any"])
-def test_the_name_of_a_set_is_taken(name):
+def test_names_of_sets_cannot_be_reused(name):
     def function(text): ...
 
     function.__name__ = name
@@ -60,7 +60,7 @@ def test_the_name_of_a_set_is_taken(name):
     assert not any(each.name == name for each in library())
 
 
-def test_a_name_is_taken_by_another_function_but_not_by_itself():
+def test_a_name_may_be_registered_again_only_by_its_own_function():
     def define(source, file):
         space = {"__name__": "notebook", "hypothesis": hypothesis}
         exec(compile(source, file, "exec"), space)
@@ -87,7 +87,7 @@ AUTO = [("c", 12, 5), ("python", 13, 4), ("english", 10, 3), ("any", 1, 2)]
 
 
 @pytest.mark.parametrize(("language", "booleans", "continuous"), AUTO)
-def test_auto(language, booleans, continuous):
+def test_auto_selects_the_language_and_general_hypotheses(language, booleans, continuous):
     found = select(["auto"], language)
     assert {each.language for each in found} == {language, "any"}
     assert sum(each.values == "boolean" for each in found) == booleans
@@ -96,13 +96,13 @@ def test_auto(language, booleans, continuous):
 
 
 @pytest.mark.parametrize("name", ["c", "python", "english", "any", "legacy"])
-def test_a_default_set_names_only_what_there_is(name):
+def test_a_default_set_names_only_existing_hypotheses(name):
     module = sys.modules[hypotheses.SETS[name]]
     assert {each.name for each in select([name], "any")} == set(module.DEFAULT)
     assert len(module.DEFAULT) == len(set(module.DEFAULT))
 
 
-def test_a_selection_is_in_the_library_s_order_and_names_each_once():
+def test_a_selection_follows_the_library_order_without_repeats():
     found = select(["capitals", "inside_string", "auto", "inside_comment", "any", "column"], "c")
     order = library()
     assert [order.index(each) for each in found] == sorted(order.index(each) for each in found)
@@ -116,7 +116,7 @@ def test_a_selection_is_in_the_library_s_order_and_names_each_once():
 
 
 @pytest.mark.parametrize(("language", "expected"), [("c", "c"), ("python", "python"), ("english", "c")])
-def test_the_language_decides_between_namesakes(language, expected):
+def test_the_language_decides_between_equal_names(language, expected):
     (found,) = select(["inside_comment"], language)
     assert found.language == expected
 
@@ -129,13 +129,13 @@ def test_the_language_decides_between_namesakes(language, expected):
         ("qqqqqq", "`gatescope hypotheses` lists them"),
     ],
 )
-def test_unknown_names(name, message):
+def test_unknown_names_are_refused(name, message):
     with pytest.raises(InputError, match=message) as caught:
         select([name], "c")
     assert repr(name) in str(caught.value)
 
 
-def test_unknown_language():
+def test_an_unknown_language_is_refused():
     with pytest.raises(InputError, match="language='latin'; expected one of c, python, english, any"):
         select(["auto"], "latin")
 

@@ -21,11 +21,11 @@ def test_undefined_values_are_false_or_zero():
     assert values.tolist() == [1.5, 0, 2]
 
 
-def test_a_text_of_two_characters_is_no_pair():
+def test_two_labels_are_not_taken_for_values_and_mask():
     assert made(lambda text: (True, False)).label("ab")[0].tolist() == [True, False]
 
 
-def test_the_prime_is_read_and_not_scored():
+def test_the_prime_is_read_but_not_labelled():
     seen = []
 
     def function(text):
@@ -69,7 +69,7 @@ def raises(text):
         "beyond float32": (lambda text: [0, 1, 1e39], "continuous", r"returned 1e\+39 at character 2"),
     }.values(),
 )
-def test_what_a_function_does_wrong(function, values, message):
+def test_faulty_functions_are_named_in_one_line(function, values, message):
     with pytest.raises(InputError, match=message) as caught:
         made(function, values).label("abc")
     assert "'made'" in str(caught.value)
@@ -92,7 +92,7 @@ ENGLISH_LINES = 'First Citizen:\nHe said, "Speak.\nNow"\n\nAnd then. Was it so?\
 @pytest.mark.parametrize(
     ("language", "text"), [("c", C_LINES), ("python", PYTHON_LINES), ("english", ENGLISH_LINES), ("any", C_LINES)]
 )
-def test_lines_that_end_with_a_return_have_the_labels_of_those_that_do_not(language, text):
+def test_lines_ending_in_crlf_get_the_same_labels(language, text):
     for each in select(["auto"], language):
         if "verb" in each.name or "noun" in each.name:
             continue
@@ -108,7 +108,7 @@ def test_lines_that_end_with_a_return_have_the_labels_of_those_that_do_not(langu
 
 
 @pytest.mark.parametrize("text", ["ab\r\ncd", "ab\rcd\r", "\r\r\nab", "if (a)\r\n\tb;\r\r\n"])
-def test_at_a_return_nothing_tells_whether_a_newline_follows(text):
+def test_labels_at_a_return_do_not_reveal_a_following_newline(text):
     for each in library():
         if each.sees != "past":
             continue
@@ -118,29 +118,29 @@ def test_at_a_return_nothing_tells_whether_a_newline_follows(text):
             assert (early.tolist(), where.tolist()) == (values[:cut].tolist(), defined[:cut].tolist()), each.name
 
 
-def test_a_return_that_ends_a_text_has_no_next_character():
+def test_a_return_at_the_end_of_a_text_is_undefined():
     (newline_next,) = select(["newline_next"], "any")
     assert newline_next.label("ab\r")[1].tolist() == [True, True, False]
 
 
-def test_a_return_that_begins_a_text_is_undefined():
+def test_a_return_at_the_start_of_a_text_is_undefined():
     (column,) = select(["column"], "any")
     assert column.label("\r\nab")[1].tolist() == [False, True, True, True]
     assert column.label("\rab")[0].tolist() == [0, 2, 3]
 
 
-def test_a_return_in_the_prime_is_read_with_it():
+def test_a_return_in_the_prime_belongs_to_the_prime():
     (comment,) = select(["inside_comment"], "c")
     assert comment.label("b*/c\r\n", "/*\r\n")[0].tolist() == comment.label("b*/c\n\n", "/*\n")[0].tolist()
 
 
-def test_a_user_s_function_reads_what_is_there():
+def test_a_user_function_receives_the_text_unchanged():
     seen = []
     made(lambda text: seen.append(text) or [True] * len(text)).label("a\r\nb")
     assert seen == ["a\r\nb"]
 
 
-def test_what_a_masked_array_masks_is_undefined():
+def test_masked_labels_are_undefined():
     def blank(text):
         return np.ma.masked_array([True] * len(text), [character == " " for character in text])
 

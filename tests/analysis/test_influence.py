@@ -57,7 +57,7 @@ def test_influence_on_r2_is_the_derivative_of_the_weighted_one():
         np.testing.assert_allclose(found[:, k], expected, atol=1e-6 * np.abs(expected).max())
 
 
-def test_what_has_no_score_has_no_influence():
+def test_undefined_scores_have_nan_influence():
     ids = np.repeat([0, 1], 5)
     Y, score = np.zeros((10, 2), bool), np.zeros((10, 2))
     Y[:, 1] = ids

@@ -53,7 +53,7 @@ def effective(y, sequence_ids):
 
 
 @pytest.mark.parametrize(("metric", "score", "least"), [("f1", sk.f1_score, 0.0), ("mcc", sk.matthews_corrcoef, -1.0)])
-def test_interval_equals_the_bootstrap_written_out(metric, score, least):
+def test_interval_equals_an_explicit_bootstrap(metric, score, least):
     Y, predicted, _, sequence_ids = boolean_case(3, n=120, n_hypotheses=2)
     counts = confusion_by_sequence(Y, predicted, np.ones_like(Y), sequence_ids)
     low, high = bootstrap_interval(counts, metric, n_bootstrap=200, seed=5)
@@ -93,7 +93,7 @@ def test_blocks_of_resamples_draw_each_combination_equally_often(monkeypatch):
     assert stats.chisquare(observed, expected).pvalue > 1e-6
 
 
-def test_no_interval_where_resamples_do_not_support_one():
+def test_no_interval_is_given_if_resamples_do_not_support_one():
     perfect, rare = [10, 0, 0, 0], [0, 0, 0, 10]
     # Positives in all 6 sequences, in half of them, in one (absent from a third of the resamples), in none.
     columns = [[perfect] * 6, [perfect, rare] * 3, [perfect] + [rare] * 5, [rare] * 6]
@@ -102,7 +102,7 @@ def test_no_interval_where_resamples_do_not_support_one():
     assert np.isnan([low[2:], high[2:]]).all()
 
 
-def test_two_sequences_have_an_interval_and_one_has_none():
+def test_an_interval_needs_two_sequences():
     two = np.array([[[3, 1, 2, 4]], [[5, 1, 0, 4]]])
     low, high = bootstrap_interval(two, "f1", 1000, 0)
     found = 16 / 20
@@ -110,7 +110,7 @@ def test_two_sequences_have_an_interval_and_one_has_none():
     assert np.isnan(bootstrap_interval(two[:1], "f1", 1000, 0)).all()
 
 
-def test_interval_of_r2_equals_the_bootstrap_written_out():
+def test_interval_of_r2_equals_an_explicit_bootstrap():
     target, predicted, _, sequence_ids = continuous_case(3)
     # Sequences have different levels, so that a resample's means differ from the whole's.
     heights = sequence_ids[:, None] * [1.0, 5.0, 0.1]
@@ -124,7 +124,7 @@ def test_interval_of_r2_equals_the_bootstrap_written_out():
         np.testing.assert_allclose([low[k], high[k]], np.minimum(ends, 1), rtol=RTOL)
 
 
-def test_interval_of_a_mean_equals_the_bootstrap_written_out():
+def test_interval_of_a_mean_equals_an_explicit_bootstrap():
     _, _, _, sequence_ids = boolean_case(3, n=120, n_hypotheses=2)
     values = np.random.default_rng(1).normal(size=120) + sequence_ids
     number = np.unique(sequence_ids, return_inverse=True)[1]
@@ -137,7 +137,7 @@ def test_interval_of_a_mean_equals_the_bootstrap_written_out():
     assert np.isnan(mean_interval(sums[:1], counts[:1], 5)).all()
 
 
-def test_scores_at_an_end_keep_it_and_intervals_stay_within():
+def test_intervals_stay_within_bounds_and_scores_at_a_bound_keep_it():
     rng = np.random.default_rng(0)
     found = np.array([1.0, 0.0, 0.999, 0.5])  # a probe without a hit has none in any resample either
     resampled = np.clip(found + [[0.0, 0.0, 0.02, 0.4]] * rng.normal(size=(400, 4)), 0, 1)
@@ -146,14 +146,14 @@ def test_scores_at_an_end_keep_it_and_intervals_stay_within():
     assert (low[2:] >= 0).all() and (low < found)[2:].all() and (found < high)[2:].all() and (high[2:] <= 1).all()
 
 
-def test_a_few_resamples_at_an_end_do_not_widen_it():
+def test_a_few_resamples_at_a_bound_do_not_widen_the_interval():
     resampled = np.random.default_rng(0).normal(0.5, 0.05, size=(1000, 2))
     resampled[:40, 1] = 0
     low, high = t_interval(np.full(2, 0.5), resampled, np.full(2, 20), SHARE)
     assert high[1] - low[1] == pytest.approx(high[0] - low[0], rel=0.15)
 
 
-def test_many_resamples_at_an_end_widen_it_to_twice_the_other_half_and_no_more():
+def test_many_resamples_at_a_bound_widen_the_interval_by_a_bounded_factor():
     odds = np.random.default_rng(0).normal(-4, 0.3, size=1000)
     odds[:200] = -np.inf
     resampled = 1 / (1 + np.exp(-odds))[:, None]
@@ -171,7 +171,7 @@ def test_an_undefined_score_has_no_interval():
     assert np.isnan([low[0], high[0]]).all() and low[1] == high[1] == 0.5
 
 
-def test_intervals_cover_as_often_as_they_say():
+def test_intervals_have_their_nominal_coverage():
     """12 sequences of different accuracy; plain quantiles of the resamples would cover in about nine of ten cases."""
     rng = np.random.default_rng(4)
     n_cases, n_sequences, n_rows, truth = 600, 12, 400, 0.8
@@ -183,7 +183,7 @@ def test_intervals_cover_as_often_as_they_say():
     assert ((narrow < truth) & (truth < wide)).mean() < 0.91
 
 
-def test_intervals_of_what_few_sequences_have_cover_no_less_often_than_they_say():
+def test_intervals_of_rare_labels_have_at_least_nominal_coverage():
     """Five of 20 sequences have positives, in different numbers: they do not carry as much information as 20."""
     rng = np.random.default_rng(6)
     n_cases, n_sequences, truth = 600, 20, 0.8
@@ -198,7 +198,7 @@ def test_intervals_of_what_few_sequences_have_cover_no_less_often_than_they_say(
     assert ((narrow < truth) & (truth < wide)).mean() < 0.91
 
 
-def test_effective_sequences_are_of_the_class_that_lies_in_fewer():
+def test_effective_sequences_count_the_class_found_in_fewer_sequences():
     everywhere, nowhere = [3, 1, 3, 1], [0, 0, 0, 0]
     # Equal numbers of positives in each of 4 sequences, in two of them; half of all in one; in none; and no row at all.
     columns = [[everywhere] * 4, [everywhere, [0, 1, 0, 1]] * 2]
@@ -212,7 +212,7 @@ def test_effective_sequences_are_of_the_class_that_lies_in_fewer():
     np.testing.assert_allclose(effective_sequences(weights), [3, 9 / 5])
 
 
-def test_intervals_of_differences_cover_as_often_as_they_say():
+def test_intervals_of_differences_have_nominal_coverage():
     rng = np.random.default_rng(5)
     differences = rng.normal(0.03, 0.1, size=(12, 600))
     drawn = np.stack([differences[rng.integers(12, size=12)].mean(axis=0) for _ in range(500)])
@@ -220,7 +220,7 @@ def test_intervals_of_differences_cover_as_often_as_they_say():
     assert 0.93 < ((low < 0.03) & (high > 0.03)).mean() < 0.97
 
 
-def test_interval_and_p_of_paired_scores_are_those_of_students_distribution():
+def test_paired_interval_and_p_follow_students_t():
     influence = np.array([0.02, -0.01, 0.005, -0.015])
     se = np.sqrt(np.sum(influence**2) * 3.5 / 2.5)
     low, high, p = paired_interval(0.03, influence, 3.5)
@@ -233,11 +233,11 @@ def test_fewer_than_two_sequences_have_no_interval(n_sequences):
     assert np.isnan(paired_interval(0.1, np.array([0.1, -0.1]), n_sequences)).all()
 
 
-def test_results_without_any_difference_are_not_told_apart():
+def test_identical_results_have_zero_interval_and_p_one():
     assert paired_interval(0.0, np.zeros(5), 5.0) == (0.0, 0.0, 1.0)
 
 
-def test_intervals_of_paired_scores_cover_their_difference():
+def test_intervals_of_paired_scores_cover_the_true_difference():
     """300 draws of 20 sequences, in which two predictors share most of their noise."""
     rng = np.random.default_rng(5)
 

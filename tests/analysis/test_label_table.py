@@ -58,7 +58,7 @@ def test_every_kind_of_column(path):
     assert set(table.names) == {*values, "depth", "angle"}
 
 
-def test_some_of_a_table(path):
+def test_only_keeps_the_named_columns(path):
     table = read_labels(path)
     some = table.only(["angle", "tag=VB", "nothing"])
     assert some.names == ["tag=VB", "angle"] and some.sequence_ids is table.sequence_ids
@@ -68,7 +68,7 @@ def test_some_of_a_table(path):
 
 
 @pytest.mark.parametrize("suffix", ["csv", "tsv"])
-def test_columns_of_one_name_are_refused(tmp_path, suffix):
+def test_columns_with_the_same_name_are_refused(tmp_path, suffix):
     separator = {"csv": ",", "tsv": "\t"}[suffix]
     (tmp_path / f"x.{suffix}").write_text(separator.join(["y", "z", "y"]) + "\n" + separator.join("101") + "\n")
     with pytest.raises(InputError, match="two columns are called 'y'"):
@@ -99,7 +99,7 @@ def test_other_kinds_of_tables(tmp_path, name):
 
 
 @pytest.mark.parametrize("index", ["sequence_id", ["sequence_id", "token"], ["depth", "sequence_id"]])
-def test_sequences_that_pandas_has_as_names_of_rows(tmp_path, index):
+def test_sequences_may_be_the_index_of_a_dataframe(tmp_path, index):
     TABLE.set_index(index).to_parquet(tmp_path / "labels.parquet")
     table = read_labels(tmp_path / "labels.parquet")
     assert table.sequence_ids.tolist() == [7, 7, 3, 3]
@@ -117,7 +117,7 @@ def test_decimal_numbers_are_numbers(tmp_path):
     assert table.continuous.defined[:, 0].tolist() == [True, True, False, True]
 
 
-def test_the_last_ending_says_what_a_file_is(tmp_path):
+def test_the_last_suffix_decides_the_format(tmp_path):
     with (tmp_path / "labels.csv.npz").open("wb") as file:
         np.savez(file, flag=np.array([True, False]))
     assert read_labels(tmp_path / "labels.csv.npz").names == ["flag"]
@@ -126,7 +126,7 @@ def test_the_last_ending_says_what_a_file_is(tmp_path):
         read_labels(tmp_path / "labels.csv.bak")
 
 
-def test_lines_of_json_stay_what_they_are(tmp_path):
+def test_json_lines_keep_their_types(tmp_path):
     lines = [
         '{"date": "2020-01-02", "flag": true, "n": 3}',
         "",
@@ -141,7 +141,7 @@ def test_lines_of_json_stay_what_they_are(tmp_path):
     assert table.continuous.defined[:, 0].tolist() == [True, False, True]
 
 
-def test_a_comma_behind_each_row_shifts_nothing(tmp_path):
+def test_a_trailing_comma_on_each_row_shifts_no_columns(tmp_path):
     (tmp_path / "labels.csv").write_text("a,b,tag\n1,5,NN,\n0,6,NA,\n1,7,,\n")
     table = read_labels(tmp_path / "labels.csv")
     assert table.names == ["a", "tag=NA", "tag=NN", "b"]
@@ -202,7 +202,7 @@ BAD = [
 ]
 
 
-def test_columns_that_hold_no_labels_are_passed_over_where_others_are_asked(tmp_path):
+def test_columns_without_labels_are_skipped_if_others_are_requested(tmp_path):
     words = [f"word{i}" for i in range(1001)]
     table = {"lemma": words, "verb": [i % 2 for i in range(1001)], "tag": ["NN", "VB", "IN"] * 333 + ["NN", "NN"]}
     pandas.DataFrame(table).to_parquet(tmp_path / "t.parquet")
@@ -214,7 +214,7 @@ def test_columns_that_hold_no_labels_are_passed_over_where_others_are_asked(tmp_
 
 
 @pytest.mark.parametrize(("name", "content", "message"), BAD, ids=[case[0] for case in BAD])
-def test_bad_files_are_one_line(tmp_path, name, content, message):
+def test_bad_files_give_a_one_line_error(tmp_path, name, content, message):
     if content is not None:
         (tmp_path / name).write_bytes(content)
     with pytest.raises(InputError, match=message) as raised:
@@ -223,7 +223,7 @@ def test_bad_files_are_one_line(tmp_path, name, content, message):
     assert "\n" not in str(raised.value)
 
 
-def test_columns_of_different_length(tmp_path):
+def test_columns_of_different_lengths_are_refused(tmp_path):
     np.savez(tmp_path / "a.npz", a=np.zeros(3), b=np.zeros(4))
     with pytest.raises(InputError, match="3 to 4 rows"):
         read_labels(tmp_path / "a.npz")
@@ -232,7 +232,7 @@ def test_columns_of_different_length(tmp_path):
         read_labels(tmp_path / "b.npz")
 
 
-def test_words_that_look_like_nothing_are_words(tmp_path):
+def test_words_like_none_and_na_stay_words(tmp_path):
     (tmp_path / "labels.csv").write_text("entity,score\nNone,1.5\nNA,\nLOC,nan\n,2\n")
     table = read_labels(tmp_path / "labels.csv")
     assert [each.name for each in table.boolean.hypotheses] == ["entity=LOC", "entity=NA", "entity=None"]
@@ -249,13 +249,13 @@ def test_words_that_look_like_nothing_are_words(tmp_path):
         ({"x": np.zeros((3, 2, 2))}, "x has 3 dimensions, expected"),
     ],
 )
-def test_names_that_two_hypotheses_would_share_and_more_dimensions_are_refused(tmp_path, arrays, message):
+def test_ambiguous_names_and_extra_dimensions_are_refused(tmp_path, arrays, message):
     np.savez(tmp_path / "labels.npz", **arrays)
     with pytest.raises(InputError, match=message):
         read_labels(tmp_path / "labels.npz")
 
 
-def test_among_numbers_what_is_called_missing_is_missing(tmp_path):
+def test_missing_markers_among_numbers_are_missing(tmp_path):
     (tmp_path / "labels.csv").write_text("closed,x,flag\n1,0.5,True\n0,NA,False\nNA,0.25,N/A\n1,1.5,True\n")
     table = read_labels(tmp_path / "labels.csv")
     assert [each.name for each in table.boolean.hypotheses] == ["closed", "flag"]
@@ -264,7 +264,7 @@ def test_among_numbers_what_is_called_missing_is_missing(tmp_path):
     assert table.continuous.defined[:, 0].tolist() == [True, False, True, True]
 
 
-def test_where_all_columns_are_whole_that_takes_no_memory(tmp_path):
+def test_a_fully_defined_mask_takes_no_memory(tmp_path):
     whole = {"a": np.array([True, False, True]), "b": np.array([1.0, 0.0, 0.0]), "word": np.array(["x", "y", "x"])}
     np.savez(tmp_path / "whole.npz", **whole)
     labels = read_labels(tmp_path / "whole.npz").boolean

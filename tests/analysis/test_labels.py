@@ -11,7 +11,7 @@ from gatescope.analysis.own_hypotheses import pattern
 from gatescope.engine.other_dumps import open_states
 
 
-def test_hypotheses_may_come_one_by_one(tmp_path):
+def test_hypotheses_may_be_an_iterator(tmp_path):
     np.savez(tmp_path / "x.npz", h=np.zeros((4, 2)), chars=np.array(list("a bc")))
 
     def made():
@@ -23,7 +23,7 @@ def test_hypotheses_may_come_one_by_one(tmp_path):
     assert continuous.values[:, 0].tolist() == [ord(each) for each in "a bc"]
 
 
-def test_where_nothing_is_asked_no_text_is_needed(tmp_path):
+def test_no_text_is_needed_without_hypotheses(tmp_path):
     np.save(tmp_path / "x.npy", np.zeros((4, 2)))
     boolean, continuous, failed = label_dump(open_states(tmp_path / "x.npy"), [])
     assert boolean.values.shape == continuous.defined.shape == (4, 0) and failed == {}
@@ -43,7 +43,7 @@ class Primed:
         yield 4, 9, "b ab\n"
 
 
-def test_a_pattern_reads_each_document_behind_the_prime():
+def test_a_pattern_reads_the_prime_before_each_document():
     chosen = [pattern("whole=^abab"), pattern("end=b\\s*$"), pattern("slow=(b+)+x")]
     boolean, _, failed = label_dump(Primed(), chosen)
     assert failed == {} and boolean.defined.all()
@@ -54,7 +54,7 @@ def test_a_pattern_reads_each_document_behind_the_prime():
 
 
 @pytest.mark.parametrize("n_rows", [3, 4, 6])
-def test_of_the_first_rows_nothing_else_is_read(n_rows):
+def test_labelling_the_first_rows_reads_only_those(n_rows):
     chosen = [pattern("end=b$"), *select(["newline_next"], "any")]
     boolean, _, failed = label_dump(Primed(), chosen, n_rows)
     texts = [text for text in ("abxb"[:n_rows], "b ab\n"[: max(0, n_rows - 4)]) if text]
@@ -64,7 +64,7 @@ def test_of_the_first_rows_nothing_else_is_read(n_rows):
         assert (boolean.values[:, k].tolist(), boolean.defined[:, k].tolist()) == (values.tolist(), defined.tolist())
 
 
-def test_a_pattern_that_takes_too_long_leaves_the_others(monkeypatch):
+def test_a_pattern_that_takes_too_long_does_not_stop_the_others(monkeypatch):
     monkeypatch.setattr(own_hypotheses, "SECONDS", 0.2)
     text = "a" * 80 + "b"
     monkeypatch.setattr(Primed, "n_rows", 81)

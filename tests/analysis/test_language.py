@@ -44,7 +44,7 @@ def corpora(data):
 
 
 @pytest.mark.parametrize("name", ["linux", "stdlib", "shakespeare", "tinyshakespeare"])
-def test_corpora_and_misspelt_samples_of_them(corpora, name):
+def test_corpora_and_misspelt_samples_are_recognised(corpora, name):
     language, text = corpora[name]
     assert detect_language(text) == language
     starts = range(0, len(text) - SAMPLE, len(text) // 10)
@@ -60,7 +60,7 @@ def test_short_texts(text, language):
     assert detect_language(text * 1000) == language
 
 
-def test_programs_with_much_prose_in_them():
+def test_programs_with_much_prose_are_recognised():
     prose = ENGLISH * 4
     assert detect_language(f"/*\n * {prose} */\n{C}") == "c"
     assert detect_language(f'"""{prose}"""\n{PYTHON}') == "python"
@@ -88,5 +88,5 @@ def test_programs_with_much_prose_in_them():
         "music": "X:1\nT:The Legacy Jig\nM:6/8\nK:G\nGFG BAB | gfg gab | GFG BAB | d2A AFD |\n" * 5,
     }.values(),
 )
-def test_texts_of_no_known_language(text):
+def test_other_texts_have_no_language(text):
     assert detect_language(text) == "any"

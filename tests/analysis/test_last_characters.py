@@ -7,7 +7,7 @@ from gatescope.analysis.last_characters import BEFORE_START, last_characters
 
 
 @pytest.mark.parametrize("alignment", ["post", "pre"])
-def test_characters_are_those_before_in_the_same_sequence(alignment):
+def test_last_characters_stay_within_the_sequence(alignment):
     text, starts = "abcdefgh", np.array([0, 3, 8])
     tokens, rows = np.arange(8, dtype=np.uint8), np.array([7, 0, 4, 2])
     found = last_characters(tokens, starts, rows, 3, alignment)

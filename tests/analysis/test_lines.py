@@ -50,7 +50,7 @@ def test_columns_and_widths_of_pieces(text, tab, data):
 
 
 @pytest.mark.parametrize("text", ["", "abc", "é", "a😀b", "\ud800x", "\x00\x7f\x80"])
-def test_one_byte_for_each_character(text):
+def test_each_character_becomes_one_byte(text):
     raw = character_bytes(text)
     assert len(raw) == len(text)
     for byte, character in zip(raw, text, strict=True):
@@ -73,7 +73,7 @@ def test_fill_between(flips, before):
     assert fill_between(flips, before, 20).tolist() == expected
 
 
-def test_a_scan_is_remembered_and_cannot_be_written():
+def test_a_scan_is_cached_and_read_only():
     asked = []
 
     @dataclass

@@ -77,14 +77,14 @@ def test_counts_per_sequence_equal_scikit_learn():
         ((4, 0, 2, 3), set()),
     ],
 )
-def test_undefined_metrics_are_nan_and_no_others(counts, undefined):
+def test_exactly_the_undefined_metrics_are_nan(counts, undefined):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         got = classification_metrics(np.array(counts))
     assert {name for name, value in got.items() if np.isnan(value)} == undefined
 
 
-def test_every_positive_missed_is_an_f1_of_zero():
+def test_missing_every_positive_gives_an_f1_of_zero():
     assert classification_metrics(np.array([0, 0, 3, 6]))["f1"] == 0
 
 
@@ -139,7 +139,7 @@ def test_regression_metrics_equal_scikit_learn_and_scipy(offset):
         np.testing.assert_allclose(got["pearson"][k], stats.pearsonr(t, p).statistic, rtol=rtol)
 
 
-def test_values_are_taken_from_the_means_of_their_part():
+def test_values_are_centred_on_the_means_of_their_part():
     target, predicted, weight, sequence_ids = continuous_case(3, n=60)
     weight[40:50] = 0
     parts = [slice(0, 25), slice(25, 40), slice(40, 50), slice(50, 60)]
@@ -157,7 +157,7 @@ def test_values_are_taken_from_the_means_of_their_part():
         np.testing.assert_allclose(got["pearson"][k], stats.pearsonr(t, p).statistic, rtol=RTOL)
 
 
-def test_real_weights_count_rows_as_often_as_they_say():
+def test_real_weights_equal_repeated_rows():
     target, predicted, _, sequence_ids = continuous_case(1, n=40)
     target = np.nan_to_num(target)
     times = np.random.default_rng(2).integers(0, 4, size=40)
@@ -184,7 +184,7 @@ def test_constant_columns_have_no_correlation_and_constant_targets_no_r2():
 
 
 @pytest.mark.parametrize("n", [3, 7, 1000, 4097])
-def test_constants_whose_mean_is_rounded_are_constants(n):
+def test_constants_with_a_rounded_mean_are_constants(n):
     constants = np.repeat(np.array([[0.1, 1 / 3, -7.3, 1e6 + 0.1, 1e-200, np.pi]]), n, axis=0)
     varying = np.random.default_rng(0).normal(size=constants.shape)
     weight = np.full(constants.shape, 0.3)

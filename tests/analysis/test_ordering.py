@@ -24,14 +24,14 @@ def case(seed=0, n_groups=12, n=600, levels=None):
     return Y, score, defined, rng.integers(0, n_groups, n)
 
 
-def test_without_rows_there_is_no_order():
+def test_ordering_without_rows_is_nan():
     assert np.isnan(ordering.ordering(np.zeros(0, bool), np.zeros(0))).all()
     Y, score, defined, _ = case()
     defined[:, 1] = False
     assert np.isnan(auroc(Y, score, defined)[1])
 
 
-def test_auroc_is_scikit_learns_where_labels_are_defined():
+def test_auroc_equals_scikit_learn_on_defined_labels():
     Y, score, defined, _ = case(levels=4)
     Y[:, 2] = False
     found = auroc(Y, score, defined)
@@ -56,7 +56,7 @@ def test_pairs_won_are_counted_one_by_one(levels):
 
 
 @pytest.mark.parametrize("levels", [4, None])
-def test_resamples_are_those_of_repeated_rows(levels):
+def test_resamples_equal_repeated_rows(levels):
     """With 600 rows, every distinct score has a bin of its own."""
     Y, score, defined, groups = case(levels=levels)
     found = resampled_auroc(Y, score, defined, groups, 20, 5)
@@ -69,7 +69,7 @@ def test_resamples_are_those_of_repeated_rows(levels):
             assert found[b, k] == pytest.approx(expected, rel=1e-12)
 
 
-def test_rows_are_compared_with_those_of_their_part_alone():
+def test_rows_are_compared_only_within_their_part():
     """Each part has a scale of its own, and one part has no positive."""
     Y, score, defined, groups = case(levels=4)
     parts = [slice(0, 250), slice(250, 300), slice(300, 600)]
@@ -110,7 +110,7 @@ def test_rows_are_compared_with_those_of_their_part_alone():
 
 
 @pytest.mark.parametrize("certain", [-np.inf, np.inf, 0.0])
-def test_certain_scores_are_ties(certain):
+def test_certain_scores_count_as_ties(certain):
     """Scores like those of a probe that had one class to learn from."""
     y, score = np.arange(40) % 3 == 0, np.full(40, certain)
     assert ordering.ordering(y, score) == pytest.approx((0.5, y.mean()))
@@ -127,7 +127,7 @@ def test_coarse_bins_change_auroc_by_less_than_a_bin(monkeypatch):
     assert 0 < np.abs(coarse - exact).max() < 1 / 64
 
 
-def test_a_resample_without_one_class_has_none():
+def test_a_resample_without_one_class_has_no_auroc():
     Y = np.zeros((40, 1), bool)
     Y[0] = True
     found = resampled_auroc(Y, np.arange(40.0)[:, None], np.ones((40, 1), bool), np.arange(40) // 10, 200, 0)

@@ -6,7 +6,7 @@ from several_results import RESULTS, judged, of
 from gatescope.analysis.overview import courses_of
 
 
-def test_a_hypothesis_has_a_record_of_each_result_that_scores_it():
+def test_a_hypothesis_has_the_records_of_all_results_that_score_it():
     courses = courses_of(RESULTS)
     assert [(each.hypothesis, each.measure) for each in courses] == [
         ("comment", "auroc"),
@@ -21,11 +21,11 @@ def test_a_hypothesis_has_a_record_of_each_result_that_scores_it():
 
 
 @pytest.mark.parametrize("n", [1, 2])
-def test_two_results_have_their_difference_alone(n):
+def test_two_results_have_no_overview(n):
     assert courses_of(RESULTS[:n]) == []
 
 
-def test_a_name_that_stands_for_another_kind_elsewhere_has_no_score_there():
+def test_a_hypothesis_of_another_kind_elsewhere_is_not_compared():
     other = of(judged("depth", 0.7, True), name="other")
     (course,) = [each for each in courses_of([*RESULTS, other]) if each.hypothesis == "depth"]
     assert course.measure == "r2" and course.records[-1] is None

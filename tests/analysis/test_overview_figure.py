@@ -47,7 +47,7 @@ def drawn(axes):
     return found
 
 
-def test_marks_stand_where_the_scores_are():
+def test_marks_are_placed_at_the_scores():
     scores = [scored(0.48, 0.4, 0.5), None, scored(0.8, 0.7, 0.9), scored(0.2, 0.1, 0.3, text=0.65)]
     _, (axes,) = panels_of(results_of(*scores))
     marks = drawn(axes)
@@ -64,14 +64,14 @@ def test_marks_stand_where_the_scores_are():
     assert segments == {0: [0.5 - BELOW, 0.5], 2: [0.7, 0.9], 3: [0.5 - BELOW, 0.5 - BELOW]}
 
 
-def test_a_result_without_an_interval_has_its_mark():
+def test_a_result_without_an_interval_still_has_a_mark():
     scores = [scored(0.8, 0.7, 0.9), scored(0.7, 0.6, 0.8), scored(0.8, 0.7, 0.9) | {"auroc_low": None}]
     _, (axes,) = panels_of(results_of(*scores))
     assert [2, 0.8] in drawn(axes)["not known"]
 
 
 @pytest.mark.parametrize(("n", "step"), [(3, 1), (MOST_NAMES, 1), (MOST_NAMES + 1, 2), (40, 4)])
-def test_names_are_inside_and_none_lies_on_another(n, step):
+def test_names_are_inside_and_do_not_overlap(n, step):
     with paper_style():
         figure, (axes,) = panels_of(results_of(*[scored(0.8, 0.7, 0.9)] * n, name="a_long_name_of_$a$_{}"))
         FigureCanvasAgg(figure).draw()

@@ -11,7 +11,7 @@ from gatescope.analysis.overview import courses_of
 from gatescope.analysis.overview_table import overview_columns, overview_table
 
 
-def test_a_line_has_the_scores_of_all_results_and_a_star_where_one_knows():
+def test_a_line_shows_all_scores_and_stars_the_known_ones():
     table = overview_table(RESULTS, courses_of(RESULTS))
     assert [str(column.header) for column in table.columns] == [
         "hypothesis",
@@ -28,7 +28,7 @@ def test_a_line_has_the_scores_of_all_results_and_a_star_where_one_knows():
     ]
 
 
-def test_the_text_baseline_stands_once_where_it_is_the_same_beside_all():
+def test_an_equal_text_baseline_is_shown_only_once():
     def texts(*baselines):
         records = [judged("string", 0.8, True, baseline_text_auroc=each) for each in baselines]
         results = [of(each, name=f"r{i}") for i, each in enumerate(records)] + [of(record("other"))]
@@ -40,7 +40,7 @@ def test_the_text_baseline_stands_once_where_it_is_the_same_beside_all():
 
 
 @pytest.mark.parametrize("n", [3, 6, 10, 20])
-def test_as_many_columns_as_are_asked_for_hold_every_score(n):
+def test_the_computed_width_holds_every_score(n):
     assert n > 6 or overview_columns(n) <= 80
     width = overview_columns(n)
     results = [of(judged("a_hypothesis_of_a_long_name", 0.8, True), name=f"after_{1000 * i:06d}") for i in range(n)]

@@ -30,7 +30,7 @@ PIECES = st.sampled_from(["^", "$", r"\b", "(?=b)", "(?<=-)", "(?!c)"]) | st.tup
 
 @settings(max_examples=200, deadline=None)
 @given(pieces=st.lists(PIECES, min_size=1, max_size=5), text=st.text("ab1 é-\n", max_size=30) | st.text(max_size=20))
-def test_matches_are_those_of_re(pieces, text):
+def test_matches_equal_re(pieces, text):
     expression = "".join(pieces)
     expected = [False] * len(text)
     for match in re.finditer(expression, text):
@@ -38,11 +38,11 @@ def test_matches_are_those_of_re(pieces, text):
     assert pattern(f"x={expression}").label(text)[0].tolist() == expected
 
 
-def test_unpaired_surrogates_and_nul():
+def test_patterns_handle_unpaired_surrogates_and_nul():
     assert pattern("x=[\ud800\0]").label("a\ud800\0b")[0].tolist() == [False, True, True, False]
 
 
-def test_a_runaway_expression_is_stopped_in_every_thread_and_the_next_text_is_read(monkeypatch):
+def test_a_runaway_expression_is_stopped_in_every_thread(monkeypatch):
     monkeypatch.setattr(own_hypotheses, "SECONDS", 0.2)
     slow, caught = pattern("slow=(?:a|aa|aaa)+$"), []
 
@@ -62,7 +62,7 @@ def test_a_runaway_expression_is_stopped_in_every_thread_and_the_next_text_is_re
 
 
 @pytest.mark.parametrize(("expression", "needs_later"), [(r"\d", False), (r"\d+a", True)])
-def test_a_pattern_may_need_what_comes_later(expression, needs_later):
+def test_a_pattern_may_need_later_characters(expression, needs_later):
     found, text = pattern(f"digits={expression}"), "b 42a 7"
     whole = found.label(text)[0].tolist()
     early = [found.label(text[: end + 1])[0].tolist()[end] for end in range(len(text))]
@@ -90,7 +90,7 @@ def test_a_pattern_may_need_what_comes_later(expression, needs_later):
         ("c=a", "'c' already exists"),
     ],
 )
-def test_bad_patterns(specification, message):
+def test_bad_patterns_are_refused(specification, message):
     with pytest.raises(InputError, match=message) as caught:
         pattern(specification)
     assert repr(specification) in str(caught.value)
@@ -119,7 +119,7 @@ def file(tmp_path):
     sys.path[:] = path
 
 
-def test_load_functions(file):
+def test_load_functions_registers_functions_of_a_file(file):
     file.write_text(GOOD)
     path = list(sys.path)
     found = load_functions(file)
@@ -135,7 +135,7 @@ def test_load_functions(file):
     assert [each.name for each in library()].count("place") == 1
 
 
-def test_a_function_may_import_when_it_is_called_and_its_file_may_change_the_folder(file, monkeypatch):
+def test_functions_may_import_late_and_change_the_folder(file, monkeypatch):
     monkeypatch.chdir(file.parent)
     late = GOOD.replace("import beside\n", "import os\nos.chdir('/')\n")
     file.write_text(late.replace("    return beside", "    import beside\n    return beside"))
@@ -159,7 +159,7 @@ def test_a_function_may_import_when_it_is_called_and_its_file_may_change_the_fol
         "NUL": ("a = '\0'\n", "my functions.py.*: "),
     }.values(),
 )
-def test_bad_files(file, source, message):
+def test_bad_files_are_refused(file, source, message):
     file.write_text(source)
     before = library()
     with pytest.raises(InputError, match=message) as caught:
@@ -169,7 +169,7 @@ def test_bad_files(file, source, message):
     assert library() == before
 
 
-def test_a_file_that_fails_leaves_what_it_registered_before(file):
+def test_a_failing_file_keeps_its_earlier_registrations(file):
     file.write_text(GOOD)
     load_functions(file)
     file.write_text(GOOD + "\n1 / 0\n")
@@ -179,7 +179,7 @@ def test_a_file_that_fails_leaves_what_it_registered_before(file):
 
 
 @pytest.mark.parametrize("kind", ["missing", "folder"])
-def test_no_file(tmp_path, kind):
+def test_a_missing_file_is_refused(tmp_path, kind):
     path = tmp_path if kind == "folder" else tmp_path / "nothing.py"
     with pytest.raises(InputError, match="expected a Python file"):
         load_functions(path)

@@ -42,7 +42,7 @@ def test_a_boolean_hypothesis_is_painted_where_it_holds(tmp_path):
     assert marked(painted) == "".join(c for c, value in zip(PYTHON, values, strict=True) if value) != ""
 
 
-def test_what_is_undefined_is_dim_and_what_looks_alike_is_one_stretch(tmp_path):
+def test_undefined_characters_are_dim_and_equal_styles_merge(tmp_path):
     path = tmp_path / "text.txt"
     path.write_text("abc\n\nde")
     painted = paint_hypothesis("newline_next", path)
@@ -52,7 +52,7 @@ def test_what_is_undefined_is_dim_and_what_looks_alike_is_one_stretch(tmp_path):
     ]
 
 
-def test_a_continuous_one_goes_from_pale_to_dark(tmp_path):
+def test_a_continuous_hypothesis_is_painted_from_pale_to_dark(tmp_path):
     path = tmp_path / "text.txt"
     path.write_text("abcd")
     styles = [str(span.style) for span in paint_hypothesis("column", path).spans]
@@ -60,7 +60,7 @@ def test_a_continuous_one_goes_from_pale_to_dark(tmp_path):
     assert styles == sorted(styles, reverse=True)
 
 
-def test_what_a_terminal_would_obey_is_shown_instead(tmp_path):
+def test_control_characters_are_shown_by_code_point(tmp_path):
     path = tmp_path / "text.txt"
     path.write_text("a\x1b[2J\u202eb\tc\n")
     painted = paint_hypothesis("letter=[a-c]", path)
@@ -77,14 +77,14 @@ def test_what_a_terminal_would_obey_is_shown_instead(tmp_path):
         ("column", "", "is empty"),
     ],
 )
-def test_what_cannot_be_painted(tmp_path, name, text, message):
+def test_unpaintable_input_is_refused(tmp_path, name, text, message):
     path = tmp_path / "text.txt"
     path.write_text(text)
     with pytest.raises(InputError, match=message):
         paint_hypothesis(name, path)
 
 
-def test_a_pattern_and_a_function_of_ones_own_are_painted(tmp_path, capsys, monkeypatch):
+def test_user_patterns_and_functions_are_painted(tmp_path, capsys, monkeypatch):
     (tmp_path / "text.txt").write_text("a1b22\n")
     assert marked(paint_hypothesis("n=[0-9]+", tmp_path / "text.txt")) == "122"
     (tmp_path / "own.py").write_text(

@@ -33,7 +33,7 @@ def tokens(text):
     return found
 
 
-def test_as_nltk_itself():
+def test_tags_equal_nltk():
     sentence = "The old dog can't have eaten 3.88 dollars' worth of muffins."
     words = nltk.tokenize.TreebankWordTokenizer().tokenize(sentence)
     assert tokens(sentence) == nltk.tag.perceptron.PerceptronTagger().tag(words)
@@ -44,7 +44,7 @@ def test_as_nltk_itself():
     [('"Will you come?" he said.', '""'), ('He said,\n"Yes."', '""'), ("“Will you come?” he said.", "“”")],
     ids=["straight", "begins a line", "curly"],
 )
-def test_double_quotes_are_tagged_as_the_treebank_writes_them(sentence, quotes):
+def test_double_quotes_are_tagged_in_treebank_style(sentence, quotes):
     assert [pair for pair in tokens(sentence) if pair[0] in quotes] == list(zip(quotes, ("``", "''"), strict=True))
 
 
@@ -58,7 +58,7 @@ def test_double_quotes_are_tagged_as_the_treebank_writes_them(sentence, quotes):
     ],
     ids=["apostrophes", "single quotes", "dashes and ellipsis", "short dashes"],
 )
-def test_typeset_marks_are_read_as_typed_ones(typeset, typed):
+def test_typographic_marks_are_tagged_like_ascii(typeset, typed):
     tags = [tag for _, tag in tokens(typeset)]
     assert tags == [tag for _, tag in tokens(typed)]
     assert {tag for word, tag in tokens(typeset) if word in "–—…"} <= {":"}
@@ -69,7 +69,7 @@ def test_the_word_in_a_quote_is_tagged_as_elsewhere():
     assert ("Will", "MD") in tokens('"Will you come?" he said.')
 
 
-def test_no_quote_around_a_real_speech_is_a_noun_or_a_verb(data):
+def test_quotes_around_real_speeches_are_never_nouns_or_verbs(data):
     parts = (data / "tinyshakespeare.txt").read_text()[:20_000].split("\n\n")
     speeches = [part.partition(":\n")[2] for part in parts[:-1]]
     text = "\n\n".join(f'"{speech}"' for speech in speeches)
@@ -80,13 +80,13 @@ def test_no_quote_around_a_real_speech_is_a_noun_or_a_verb(data):
 
 @settings(max_examples=200, deadline=None)
 @given(st.text("abcnot \"'`.?!\n()[]{}<>:,$-;\x85é漢", max_size=30) | st.text(max_size=20))
-def test_tokens_stand_where_nltk_says(sentence):
+def test_token_spans_equal_nltk(sentence):
     words, spans = parts_of_speech._tokens(sentence)
     assert words == nltk.tokenize.TreebankWordTokenizer().tokenize(sentence)
     assert spans == list(nltk.tokenize.TreebankWordTokenizer().span_tokenize(sentence))
 
 
-def test_tokens_that_are_not_in_the_text(monkeypatch):
+def test_tokens_missing_from_the_text_are_replaced_by_its_words(monkeypatch):
     """Words and marks of the text take their place, and quotes are still quotes."""
     monkeypatch.setattr(nltk.tokenize.TreebankWordTokenizer, "tokenize", lambda self, text: ["``", "``", "``"])
     found = tokens('"The dog" ran')
@@ -98,7 +98,7 @@ def test_sentences_are_tagged_one_by_one():
     assert tokens("I saw. The saw!\n\nRun: ") == [*tokens("I saw. "), *tokens("The saw!\n\n"), *tokens("Run: ")]
 
 
-def test_a_repeated_word_is_found_at_its_own_place():
+def test_a_repeated_word_is_found_at_its_own_position():
     assert [word for word, _ in tokens('the "the" the the ')] == ["the", '"', "the", '"', "the", "the"]
 
 
@@ -131,7 +131,7 @@ def test_any_text(text):
 
 
 @pytest.mark.parametrize("damaged", [False, True], ids=["absent", "damaged"])
-def test_data_that_is_not_there(tmp_path, monkeypatch, damaged):
+def test_missing_tagger_data_is_reported(tmp_path, monkeypatch, damaged):
     if damaged:
         folder = tmp_path / "taggers" / parts_of_speech.DATA
         folder.mkdir(parents=True)

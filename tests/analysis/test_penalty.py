@@ -57,7 +57,7 @@ def labels_of(dump, weighting):
 
 
 @pytest.mark.parametrize("weighting", MODELS)
-def test_each_hypothesis_has_the_penalty_whose_probes_lose_least_on_parts_that_they_did_not_see(dump, weighting):
+def test_each_hypothesis_gets_the_penalty_with_least_held_out_loss(dump, weighting):
     study, labels = study_of(dump), labels_of(dump, weighting)
     X, (fold,) = dump.array("layer0/h")[:].astype(np.float64), study.folds
     sequence_of = dump.sequence_ids
@@ -89,7 +89,7 @@ def test_each_hypothesis_has_the_penalty_whose_probes_lose_least_on_parts_that_t
 
 
 @pytest.mark.parametrize("weighting", ["plain", "none"])
-def test_test_sequences_and_memory_decide_nothing(dump, weighting):
+def test_the_penalty_does_not_depend_on_test_sequences_or_memory(dump, weighting):
     study, labels = study_of(dump), labels_of(dump, weighting)
     chosen = chosen_of(study, weighting, labels)
     np.testing.assert_array_equal(chosen_of(study_of(dump, memory_limit="20KB"), weighting, labels), chosen)
@@ -141,7 +141,7 @@ def test_controls_and_sparse_scores_use_each_hypothesis_penalty(dump, continuous
             np.testing.assert_allclose(sizes[name][k], scores[k], atol=2e-4, err_msg=name)
 
 
-def test_one_sequence_is_not_divided(dump):
+def test_a_single_training_sequence_cannot_choose_the_penalty(dump):
     study = study_of(dump)
     study.folds[0] = replace(study.folds[0], train=study.train[:1])
     with pytest.raises(
@@ -150,7 +150,7 @@ def test_one_sequence_is_not_divided(dump):
         chosen_of(study, "plain", fold_labels(dump))
 
 
-def test_probes_have_the_penalty_that_is_written_beside_them(tmp_path, capsys):
+def test_records_name_the_penalty_of_their_probes(tmp_path, capsys):
     fold_dump(tmp_path / "states.zarr")
     words = ["probe", str(tmp_path / "states.zarr"), "--hypotheses", "any", "--pattern", "a=[ab]", "--bootstrap", "20"]
     values = ("0.0001", "0.01", "1")
@@ -182,7 +182,7 @@ def test_probes_have_the_penalty_that_is_written_beside_them(tmp_path, capsys):
     assert "--C 1.0 0.0: expected positive numbers" in capsys.readouterr().err
 
 
-def test_what_is_best_at_either_end_asks_for_more_beyond():
+def test_a_best_penalty_at_either_end_suggests_wider_values():
     said = []
     _warn_of_ends([0.1, 1.0, 10.0, 10.0], (10.0, 0.1, 1.0), said.append)
     assert said == [

@@ -52,7 +52,7 @@ def test_every_metric_equals_its_oracle_with_ties(seed, n, levels):
             np.testing.assert_allclose(got[name][k], value, rtol=1e-12, atol=1e-15, err_msg=name)
 
 
-def test_a_probe_without_a_fit_has_no_metrics_and_leaves_the_others_alone():
+def test_an_unfitted_probe_has_no_metrics_and_does_not_affect_others():
     Y = np.array([[True, True], [False, False], [True, True]])
     p = logit([[0.9, 0.9], [np.nan, 0.2], [0.6, 0.6]])
     got = probability_metrics(Y, p, np.ones((3, 2)))
@@ -62,7 +62,7 @@ def test_a_probe_without_a_fit_has_no_metrics_and_leaves_the_others_alone():
     assert got["brier"][0] == pytest.approx((0.1**2 + 0.4**2) / 2, rel=1e-12)
 
 
-def test_float32_logits_are_told_apart_where_their_probabilities_are_one():
+def test_float32_logits_are_ordered_even_if_probabilities_round_to_one():
     z = np.array([[20.0], [30.0], [40.0], [-3.0]], dtype=np.float32)
     assert (expit(z[:3]) == 1).all()
     got = probability_metrics(np.array([[False], [True], [True], [False]]), z, np.ones((4, 1)))

@@ -51,7 +51,7 @@ def too_short(text):
 
 
 @pytest.mark.parametrize("folds", [1, 5])
-def test_how_it_was_probed_and_what_failed_stays_known(tmp_path, capsys, text_states, folds):
+def test_settings_and_failed_hypotheses_are_recorded(tmp_path, capsys, text_states, folds):
     (tmp_path / "own.py").write_text(OWN)
     words = ["probe", str(text_states), "--functions", str(tmp_path / "own.py"), "--hypotheses", "--bootstrap", "50"]
     words += [
@@ -96,7 +96,7 @@ def test_how_it_was_probed_and_what_failed_stays_known(tmp_path, capsys, text_st
     assert page.count("<article") == 1 and '<p class="muted">The label follows from what' in page
 
 
-def test_what_makes_intervals_and_errors_too_small_is_pointed_out(tmp_path, capsys):
+def test_causes_of_too_small_intervals_are_pointed_out(tmp_path, capsys):
     rng, starts = np.random.default_rng(0), np.arange(31) * 10
     tokens = rng.integers(5, size=300).astype(np.uint8)
     told = {}
@@ -114,7 +114,7 @@ def test_what_makes_intervals_and_errors_too_small_is_pointed_out(tmp_path, caps
     assert "--standard-errors: 24 sequences (documents) for 30 units" in told["few"] and "errors" not in told["many"]
 
 
-def test_one_may_mend_what_was_wrong_and_repeat(tmp_path, capsys, text_states):
+def test_a_corrected_function_file_can_be_probed_again(tmp_path, capsys, text_states):
     own = tmp_path / "own.py"
     own.write_text(OWN.replace("return [character", "return [oops"))
     words = ["probe", str(text_states), "--functions", str(own), "--hypotheses", "vowel", "--bootstrap", "20"]
@@ -133,7 +133,7 @@ def test_an_infinite_c_is_a_setting(tmp_path, text_states):
         assert main([*words, "--out", str(tmp_path / "r")]) == 0
 
 
-def test_a_probe_that_was_stopped_goes_on_behind_its_finished_fits(tmp_path, text_states, monkeypatch):
+def test_a_stopped_probe_resumes_after_its_finished_fits(tmp_path, text_states, monkeypatch):
     words = ["probe", str(text_states), "--hypotheses", "any", "--pattern", "a=a", "--bootstrap", "20"]
     assert main([*words, "--out", str(tmp_path / "undisturbed")]) == 0
     fit, fitted = study_fit.fit_study, []
@@ -161,7 +161,7 @@ def test_a_probe_that_was_stopped_goes_on_behind_its_finished_fits(tmp_path, tex
     assert not (tmp_path / "r" / "fits").exists()
 
 
-def test_the_limit_of_memory_decides_nothing(tmp_path, text_states):
+def test_the_memory_limit_does_not_change_results(tmp_path, text_states):
     words = ["probe", str(text_states), "--hypotheses", "column", "--bootstrap", "20", "--out", str(tmp_path / "r")]
     assert main(words) == 0
     before = (tmp_path / "r" / "probes.json").read_bytes()
@@ -171,7 +171,7 @@ def test_the_limit_of_memory_decides_nothing(tmp_path, text_states):
     assert main([*words, "--sparse"]) == 2
 
 
-def test_controls_ask_the_network_before_its_training(tmp_path, monkeypatch):
+def test_controls_include_the_untrained_network(tmp_path, monkeypatch):
     """States of an untrained network score the same as themselves, and the dump of them is removed afterwards."""
     architecture, vocabulary = Architecture(hidden=12), Vocabulary(("\n", *"abei"))
     torch.manual_seed(3)
@@ -234,7 +234,7 @@ def test_states_of_other_programs_have_no_untrained_network(tmp_path, text_state
     assert any(record.get("control_score") is not None for record in records)
 
 
-def test_hypotheses_beyond_the_memory_are_fitted_one_part_after_another(tmp_path, text_states, monkeypatch):
+def test_hypotheses_beyond_the_memory_are_fitted_in_parts(tmp_path, text_states, monkeypatch):
     words = ["probe", str(text_states), "--hypotheses", "any", "--bootstrap", "20"]
     words += [word for letter in "abei" for word in ("--pattern", f"is_{letter}={letter}")]
     assert main([*words, "--out", str(tmp_path / "whole")]) == 0
@@ -269,7 +269,7 @@ def test_hypotheses_beyond_the_memory_are_fitted_one_part_after_another(tmp_path
     assert [each["text"] for each in texts[0]] == [each["text"] for each in texts[1]]
 
 
-def test_paths_are_text_too(tmp_path, text_states, monkeypatch):
+def test_paths_may_be_strings(tmp_path, text_states, monkeypatch):
     monkeypatch.chdir(tmp_path)
     dump = StateDump.open("states.zarr")
     np.save("h.npy", dump.features(dump.names))

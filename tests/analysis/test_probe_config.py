@@ -12,7 +12,7 @@ def test_settings_out_of_range(field, value):
         ProbeConfig(**{field: value})
 
 
-def test_what_is_not_asked_for_tells_no_results_apart():
+def test_unused_settings_do_not_prevent_resuming():
     """Results made before a setting existed can still be resumed."""
     of_sparse, of_all = (probe_settings(ProbeConfig(sparse=sparse), 0)["kinds"].keys() for sparse in (True, False))
     assert of_sparse - of_all == {"units"}

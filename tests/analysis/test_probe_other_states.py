@@ -55,7 +55,7 @@ def test_states_of_another_program_are_probed(tmp_path, capsys, suffix):
     assert "states of another program, 600 rows in 1 sequence, without text; all finite" in capsys.readouterr().out
 
 
-def test_a_text_and_labels_beside_states_of_another_program(tmp_path):
+def test_states_of_another_program_may_have_a_text_and_labels(tmp_path):
     states, labels = rows_of_another_program()
     np.save(tmp_path / "x.npy", states)
     (tmp_path / "text.txt").write_text("".join("(" if flag else "x" for flag in labels["flag"]))
@@ -98,7 +98,7 @@ def test_columns_of_a_table_are_chosen_by_name(tmp_path, capsys):
     assert not capsys.readouterr().err
 
 
-def test_a_column_that_holds_no_labels_matters_where_nothing_else_is_named(tmp_path, capsys):
+def test_a_column_without_labels_is_refused_unless_others_are_named(tmp_path, capsys):
     states, labels = rows_of_another_program()
     np.save(tmp_path / "h.npy", states)
     pandas.DataFrame({**labels, "time": np.inf}).to_csv(tmp_path / "labels.csv", index=False)
@@ -131,7 +131,7 @@ FOREIGN = [
 
 
 @pytest.mark.parametrize(("words", "message"), [case[1:] for case in FOREIGN], ids=[case[0] for case in FOREIGN])
-def test_what_is_missing_beside_states_of_another_program(tmp_path, capsys, words, message):
+def test_missing_companions_of_foreign_states_are_named(tmp_path, capsys, words, message):
     states, labels = rows_of_another_program()
     np.save(tmp_path / "x.npy", states)
     (tmp_path / "text").write_text("x" * len(states))
@@ -163,7 +163,7 @@ def test_a_column_of_many_words_is_pointed_out(tmp_path, capsys):
     assert "each of 101 words of 'word' is a hypothesis" in capsys.readouterr().err
 
 
-def test_a_column_of_two_numbers_is_pointed_out_where_they_are_not_0_and_1(tmp_path, capsys):
+def test_a_column_of_two_numbers_other_than_0_and_1_is_noted(tmp_path, capsys):
     states, labels = rows_of_another_program()
     np.save(tmp_path / "x.npy", states)
     signs = np.where(labels["flag"], 1.0, -1.0)
@@ -178,7 +178,7 @@ def test_a_column_of_two_numbers_is_pointed_out_where_they_are_not_0_and_1(tmp_p
     assert "two values" not in capsys.readouterr().err
 
 
-def test_a_penalty_is_no_choice_where_there_is_one_class(tmp_path, capsys):
+def test_a_label_of_one_class_gets_no_penalty_warning(tmp_path, capsys):
     states, labels = rows_of_another_program()
     np.save(tmp_path / "x.npy", states)
     table = {"always": 1, "sequence_id": labels["sequence_id"]}
@@ -188,7 +188,7 @@ def test_a_penalty_is_no_choice_where_there_is_one_class(tmp_path, capsys):
     assert "is the best for" not in capsys.readouterr().err
 
 
-def test_a_hypothesis_without_a_training_row_stops_no_other_and_has_a_status(tmp_path, capfd):
+def test_a_hypothesis_without_training_rows_gets_a_status(tmp_path, capfd):
     states, labels = rows_of_another_program()
     np.save(tmp_path / "x.npy", states)
     tested = 50 * split_sequences(np.arange(12), 0.2, 0)[1][0]
@@ -204,7 +204,7 @@ def test_a_hypothesis_without_a_training_row_stops_no_other_and_has_a_status(tmp
     assert "Warning" not in capfd.readouterr().err
 
 
-def test_no_unit_is_named_where_nothing_tells(tmp_path):
+def test_no_unit_is_named_for_a_constant_label(tmp_path):
     states, labels = rows_of_another_program()
     np.save(tmp_path / "x.npy", states)
     del labels["flag"], labels["noise"]

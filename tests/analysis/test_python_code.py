@@ -49,7 +49,7 @@ def positive(name, text=TEXT):
         "indent_gt_4": [],
     }.items(),
 )
-def test_where_it_holds(name, expected):
+def test_boolean_hypotheses_hold_where_expected(name, expected):
     assert positive(name) == expected
 
 
@@ -57,7 +57,7 @@ def test_where_it_holds(name, expected):
     ("name", "text", "expected"),
     [("bracket_depth", "([a])", [1, 2, 2, 1, 0]), ("indent_level", "a\n b", [0, 0, 0, 1])],
 )
-def test_continuous(name, text, expected):
+def test_continuous_hypotheses_have_the_expected_values(name, text, expected):
     assert label(name, text)[0].tolist() == expected
 
 
@@ -65,7 +65,7 @@ def test_continuous(name, text, expected):
     ("text", "runs"),
     [("'' 'a\"b'.c", ["''", "'a\"b'"]), ("f'{d[\"k\"]}z' x", ["'", '"k"', "}z'"]), ("'a\n' b\n", ["'a", "' b"])],
 )
-def test_a_closing_quote_counts_where_it_is_asked_for(text, runs):
+def test_a_closing_quote_counts_only_in_the_close_form(text, runs):
     assert positive("inside_string+close", text) == runs
 
 

@@ -221,7 +221,7 @@ def texts():
     return library()
 
 
-def test_tokens_as_tokenize(texts):
+def test_tokens_equal_tokenize(texts):
     n_compared = []
     for text in texts:
         places = Places(text)
@@ -266,7 +266,7 @@ def test_tokens_as_tokenize(texts):
     assert sum(n_compared) > 200_000
 
 
-def test_statements_as_ast(texts):
+def test_statements_equal_ast(texts):
     counts = {"docstring": 0, "condition": 0, "header": 0, "decorator": 0}
     for text in texts:
         places, found = Places(text), scan(text)[0].state

@@ -30,7 +30,7 @@ def run(code, state=None, width=0):
         (b"a\n", b""),
     ],
 )
-def test_a_word_that_may_become_a_keyword_is_remembered(code, word):
+def test_a_partial_keyword_is_carried_to_the_next_piece(code, word):
     assert run(code)[0].word == word
 
 
@@ -41,12 +41,12 @@ def test_a_keyword_in_two_pieces_opens_a_header():
     assert header == [False, False, True, True, True, True, False, False, False]
 
 
-def test_a_line_that_no_bracket_may_hold_closes_them_all():
+def test_a_statement_keyword_at_line_start_closes_all_brackets():
     _, brackets, _, _ = run(b"([{\nreturn a")
     assert brackets == [1, 2, 3, 3, 3, 3, 3, 3, 3, 3, 0, 0]
 
 
-def test_such_a_word_within_a_line_closes_nothing():
+def test_a_statement_keyword_within_a_line_closes_nothing():
     _, brackets, _, _ = run(b"(a return b")
     assert brackets == [1] * 11
 
@@ -58,7 +58,7 @@ def test_depth_has_a_floor():
 @pytest.mark.parametrize(
     ("code", "awaits"), [(b"def f():", AWAITED), (b"if f():", NO_DOCSTRING), (b"def f", NO_DOCSTRING)]
 )
-def test_a_docstring_is_awaited_after_a_header(code, awaits):
+def test_a_docstring_is_expected_after_a_header(code, awaits):
     assert run(code)[0].pending.docstring == awaits
 
 
@@ -69,7 +69,7 @@ def test_levels_follow_the_width_of_statements():
     assert state.indents == (0,) and state.level == 0
 
 
-def test_a_statement_with_many_walruses_takes_no_more_steps_than_one_with_few():
+def test_many_walruses_do_not_slow_down_a_statement():
     def n_calls(code):
         calls = []
         found = Statements(code, np.zeros(len(code), bool), False, np.zeros(len(code), int), StatementState())

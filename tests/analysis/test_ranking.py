@@ -35,7 +35,7 @@ SD = np.array([8.0, 0.5, 1.0, 3.0])
         ("correlation", [[1, 0, 2, 3], [3, 1, 0, 2]]),
     ],
 )
-def test_each_ranking_by_hand(by, expected):
+def test_each_ranking_equals_its_hand_computed_order(by, expected):
     auroc = np.array([[0.6, 0.5, 0.1, np.nan], [0.5, np.nan, 0.5, 0.9]])
     correlation = np.array([[-0.3, 0.4, 0.2, np.nan], [0.0, -0.1, 0.0, -0.9]])
     given = {"coefficients": COEFFICIENTS, "sd": SD, "auroc": auroc}
@@ -50,7 +50,7 @@ tables = hnp.arrays(
 
 @settings(deadline=None)
 @given(tables)
-def test_ties_go_by_index_and_nan_goes_last(coefficients):
+def test_ties_are_ranked_by_index_and_nan_last(coefficients):
     expected = [
         sorted(range(len(row)), key=lambda h: (math.isnan(row[h]), -abs(row[h]) if row[h] == row[h] else 0, h))
         for row in coefficients
@@ -109,7 +109,7 @@ def test_participation_ratio_equals_its_formula_at_any_scale(weights, scale):
     np.testing.assert_allclose(participation_ratio(weights * scale), expected, rtol=1e-12)
 
 
-def test_localisation():
+def test_localisation_is_the_unit_share_of_the_probe_score():
     unit, probe = np.array([0.6, 0.9, 0.4, 0.5, np.nan, 0.4]), np.array([0.7, 0.9, 0.5, np.nan, 0.6, 0.6])
     share = localisation(unit, probe, probe - 0.05)
     np.testing.assert_allclose(share, [0.5, 1.0, np.nan, np.nan, np.nan, -1])

@@ -9,7 +9,7 @@ from gatescope.analysis.reproduction import EXPERIMENTS, METRICS, compared
 from gatescope.engine.errors import InputError
 
 
-def test_each_cell_has_its_rows_and_other_folders_have_none(tmp_path):
+def test_each_cell_gets_its_rows_and_other_folders_get_none(tmp_path):
     tables = [compared(EXPERIMENTS["linux"], cell, [], 1.5) for cell in ("lstm", "gru")]
     assert read_comparison([tmp_path / "gru"]) == []
     (tmp_path / "reproduction.json").write_text(json.dumps([row for rows in tables for row in rows]))

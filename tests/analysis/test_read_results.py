@@ -20,14 +20,14 @@ def write(folder, records, excerpts=None, config=None):
     return folder
 
 
-def test_results_are_named_by_what_tells_them_apart(tmp_path):
+def test_results_are_named_by_their_distinguishing_path_parts(tmp_path):
     folders = [write(tmp_path / name, [record()]) for name in ("x/lstm/probe", "y/lstm/probe", "y/gru/probe")]
     assert [result.name for result in read_results(folders[:1])] == ["probe"]
     assert [result.name for result in read_results(folders[1:])] == ["lstm/probe", "gru/probe"]
     assert [result.name for result in read_results(folders)] == ["x/lstm/probe", "y/lstm/probe", "y/gru/probe"]
 
 
-def test_a_whole_result_is_read(tmp_path, write_result):
+def test_a_complete_result_is_read(tmp_path, write_result):
     (result,) = read_results([write_result(tmp_path / "lstm")])
     assert len(result.records) == 22
     assert result.facts["model"]["cell"] == "lstm"
@@ -37,7 +37,7 @@ def test_a_whole_result_is_read(tmp_path, write_result):
     assert excerpt.value[excerpt.text.index("\t")] is None
 
 
-def test_only_the_records_must_be_there(tmp_path):
+def test_only_the_records_are_required(tmp_path):
     (result,) = read_results([write(tmp_path, [record(f1=float("nan"))])])
     assert (result.excerpts, result.facts) == ({}, {})
 
@@ -115,7 +115,7 @@ def test_an_excerpt_without_probe_or_unit_is_read(tmp_path):
         ([record()], None, {"facts": {"probe": {"C": 1.0}}}, "with a list of C"),
     ],
 )
-def test_what_cannot_be_used_is_named(tmp_path, probes, excerpts, config, message):
+def test_unusable_files_are_named(tmp_path, probes, excerpts, config, message):
     write(tmp_path, probes, excerpts, config)
     with pytest.raises(InputError) as raised:
         read_results([tmp_path])
@@ -126,7 +126,7 @@ def test_what_cannot_be_used_is_named(tmp_path, probes, excerpts, config, messag
 GATE = {"layer": 0, "gate": "f", "open": [0.5, 0.25], "shut": [0, 0.75]}
 
 
-def test_gates_are_read_where_they_are(tmp_path):
+def test_gates_are_read_if_present(tmp_path):
     write(tmp_path, [record()])
     assert read_results([tmp_path])[0].gates == ()
     (tmp_path / GATES).write_text(json.dumps([GATE]))
@@ -150,7 +150,7 @@ def test_gates_are_read_where_they_are(tmp_path):
         ([GATE | {"shut": None}], "open and shut must be lists of shares"),
     ],
 )
-def test_gates_that_cannot_be_used_are_named(tmp_path, gates, message):
+def test_unusable_gates_are_named(tmp_path, gates, message):
     write(tmp_path, [record()])
     (tmp_path / GATES).write_text(gates if isinstance(gates, str) else json.dumps(gates))
     with pytest.raises(InputError) as raised:
@@ -171,7 +171,7 @@ def test_a_folder_of_results_names_them(tmp_path, write_result):
     assert str(caught.value).endswith(", ".join(map(str, folders)))
 
 
-def test_no_folder_a_file_and_a_folder_given_twice_are_refused(tmp_path):
+def test_missing_file_and_duplicate_folders_are_refused(tmp_path):
     with pytest.raises(InputError, match="no results"):
         read_results([])
     file = tmp_path / "file"
@@ -183,7 +183,7 @@ def test_no_folder_a_file_and_a_folder_given_twice_are_refused(tmp_path):
         read_results([folder, tmp_path / "run" / ".." / "run"])
 
 
-def test_reading_results_needs_no_torch():
+def test_reading_results_does_not_import_torch():
     program = "import sys, gatescope.analysis.read_results\nassert 'torch' not in sys.modules"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

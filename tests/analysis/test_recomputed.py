@@ -65,7 +65,7 @@ def read(run):
     return np.stack(outputs), np.stack(cells), logits
 
 
-def test_states_are_those_of_torch(run, read):
+def test_states_equal_torch(run, read):
     _, _, states, tokens, _ = run
     hidden, cells, logits = read
     for layer in range(2):
@@ -77,7 +77,7 @@ def test_states_are_those_of_torch(run, read):
     np.testing.assert_allclose(states["layer2/log_probability"][:, 0], log_p, atol=1e-4)
 
 
-def test_each_character_is_the_one_that_its_random_number_selects(run, read):
+def test_each_character_matches_its_random_number(run, read):
     tokens, logits = run[3], read[2].reshape(S * T, -1)
     # Philox-4x32-10 of the counter (step, sequence, 0, 0), in Python's integers.
     numbers = []
@@ -151,7 +151,7 @@ def interval(scores, rows):
 
 
 @pytest.mark.parametrize("weighting", ["plain", "balanced"])
-def test_a_boolean_record_is_that_of_scikit_learn(run, weighting):
+def test_a_boolean_record_equals_scikit_learn(run, weighting):
     out, records, states, tokens, tested = run
     record, X = records["long", "layer0/c", weighting], states["layer0/c"][:].astype(np.float64)
     y = labels_of(states)

@@ -27,7 +27,7 @@ def by_hand(X, holds, sequence, first):
     return won / pairs
 
 
-def test_each_half_is_told_by_the_probe_of_the_other():
+def test_each_half_is_predicted_by_the_probe_of_the_other():
     X, holds, sequence = case()
     first = np.random.default_rng(3).permutation(S)[: S // 2]
     found = refitted_auroc(X, holds, sequence, np.arange(S) + 7, 3)
@@ -36,7 +36,7 @@ def test_each_half_is_told_by_the_probe_of_the_other():
     assert refitted_auroc(X, holds, sequence, np.arange(S), 4) != found
 
 
-def test_what_belongs_together_is_not_divided():
+def test_groups_are_not_split():
     X, holds, sequence = case()
     groups = np.repeat([9, 4, 9, 2], 3)
     chosen = np.unique(groups)[np.random.default_rng(0).permutation(3)[: round(1.5)]]
@@ -44,14 +44,14 @@ def test_what_belongs_together_is_not_divided():
     assert refitted_auroc(X, holds, sequence, groups, 0) == pytest.approx(by_hand(X, holds, sequence, first), abs=1e-12)
 
 
-def test_states_without_it_tell_nothing():
+def test_uninformative_states_score_one_half():
     X, holds, sequence = case()
     X[:, 2] = 0
     assert refitted_auroc(X, holds, sequence, np.arange(S), 0) == pytest.approx(0.5, abs=0.1)
     assert refitted_auroc(np.ones_like(X), holds, sequence, np.arange(S), 0) == 0.5
 
 
-def test_halves_of_which_one_has_nothing_to_learn_from_say_nothing():
+def test_halves_that_cannot_be_fitted_give_nan():
     X, holds, sequence = case()
     assert np.isnan(refitted_auroc(X, np.ones_like(holds), sequence, np.arange(S), 0))
     assert np.isnan(refitted_auroc(X, holds & (sequence == 3), sequence, np.arange(S), 0))

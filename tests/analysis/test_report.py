@@ -36,7 +36,7 @@ def numbers(folder):
     return {item["hypothesis"]: item for item in json.loads((folder / "excerpts.json").read_text())}
 
 
-def test_each_character_has_the_colour_of_its_numbers(folder, page):
+def test_the_colour_of_each_character_matches_its_numbers(folder, page):
     excerpts = numbers(folder)
     articles = page.all("article")
     assert len(articles) == len(excerpts)
@@ -71,7 +71,7 @@ def step(classes):
     return 0
 
 
-def test_marks_say_to_a_reader_what_tints_say_to_the_eye(folder, page):
+def test_mark_elements_carry_the_meaning_of_tints(folder, page):
     checked = 0
     for article in page.all("article"):
         excerpt = numbers(folder)[within(article, "h3")[0]["text"]]
@@ -85,7 +85,7 @@ def test_marks_say_to_a_reader_what_tints_say_to_the_eye(folder, page):
     assert checked >= 3
 
 
-def test_the_page_is_sound(page):
+def test_the_page_has_a_valid_structure(page):
     assert page.elements[0]["attrs"] == {"lang": "en"}
     assert page.all("title")[0]["text"] == "gatescope: lstm"
     assert len(page.all("main")) == len(page.all("h1")) == 1
@@ -108,7 +108,7 @@ def test_the_page_is_sound(page):
         assert within(figure, "figcaption") and within(figure, "pre")
 
 
-def test_nothing_comes_from_elsewhere(page):
+def test_the_page_loads_nothing_external(page):
     for element in page.elements:
         for key, value in element["attrs"].items():
             assert not key.startswith("on")
@@ -142,7 +142,7 @@ def wild(tmp_path_factory, write_result):
     return folder
 
 
-def test_text_from_outside_stays_text(wild):
+def test_user_text_is_escaped(wild):
     source = (wild / "report.html").read_bytes().decode("utf-8")
     assert not re.search("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2028\u2029\ufffe]", source)
     page = Page(source)
@@ -160,7 +160,7 @@ def test_text_from_outside_stays_text(wild):
     assert all(pre["text"] == shown for pre in texts)
 
 
-def test_figures_lie_beside_the_page(wild, folder):
+def test_figures_are_written_beside_the_page(wild, folder):
     assert {path.name for path in (folder / "figures").iterdir()} == {
         f"{stem}.{suffix}"
         for stem in ("auroc", "f1", "r2", *(f"text_{excerpt}" for excerpt in read_results([folder])[0].excerpts))
@@ -169,7 +169,7 @@ def test_figures_lie_beside_the_page(wild, folder):
     assert all(re.fullmatch(r"[\w.-]+", path.name, re.ASCII) for path in (wild / "figures").iterdir())
 
 
-def test_equal_results_give_equal_bytes_wherever_they_lie(tmp_path, folder):
+def test_equal_results_give_equal_bytes_in_any_folder(tmp_path, folder):
     copy = tmp_path / "elsewhere" / "lstm"
     shutil.copytree(folder, copy, ignore=shutil.ignore_patterns("report.html", "figures"))
     assert write_report([copy], tmp_path / "out") == tmp_path / "out" / "report.html"
@@ -178,7 +178,7 @@ def test_equal_results_give_equal_bytes_wherever_they_lie(tmp_path, folder):
             assert (tmp_path / "out" / path.relative_to(folder)).read_bytes() == path.read_bytes(), path.name
 
 
-def test_several_results_stand_side_by_side(tmp_path, write_result):
+def test_several_results_are_shown_side_by_side(tmp_path, write_result):
     few = [("inside_string", r'"[^"\n]*"', 0.9), ("only_lstm", "x", 0.8)]
     first = write_result(tmp_path / "lstm", hypotheses=few)
     second = write_result(tmp_path / "gru", cell="gru", seed=4, hypotheses=few[:1])
@@ -201,7 +201,7 @@ def test_several_results_stand_side_by_side(tmp_path, write_result):
     assert (tmp_path / "out" / "figures" / "text_inside_string_gru.svg").exists()
 
 
-def test_one_name_for_two_hypotheses_is_described_for_each(tmp_path, write_result, texts_to_draw):
+def test_hypotheses_sharing_a_name_are_described_separately(tmp_path, write_result, texts_to_draw):
     few = [("inside_string", r'"[^"\n]*"', 0.9), ("inside_comment", r"//", 0.8)]
     folders = [write_result(tmp_path / name, hypotheses=few) for name in ("c", "python")]
     excerpts_of, excerpts = (json.loads((folder / "excerpts.json").read_text()) for folder in folders)
@@ -217,7 +217,7 @@ def test_one_name_for_two_hypotheses_is_described_for_each(tmp_path, write_resul
     assert words["inside_comment"] == [excerpts_of[1]["description"][:-1]]
 
 
-def test_a_large_result_is_all_there_and_its_best_is_open(tmp_path, write_result, texts_to_draw):
+def test_a_large_result_is_complete_and_its_best_is_expanded(tmp_path, write_result, texts_to_draw):
     states = ("layer0/h", "layer0/c", "layer1/h", "all")
     folder = write_result(tmp_path / "big", copies=8, state_sets=states, text='f("a");\n')
     page = Page(write_report([folder], tmp_path / "out").read_text(encoding="utf-8"))
@@ -234,7 +234,7 @@ def test_a_large_result_is_all_there_and_its_best_is_open(tmp_path, write_result
     assert "open" not in details["attrs"]
 
 
-def test_what_could_not_be_scored_has_no_text(tmp_path, write_result, texts_to_draw):
+def test_hypotheses_without_scores_have_no_text(tmp_path, write_result, texts_to_draw):
     folder = write_result(tmp_path / "lstm", hypotheses=[("inside_string", '"', 0.9), ("capitals", "[A-Z]", 0.8)])
     records = json.loads((folder / "probes.json").read_text())
     change = {"auroc": None, "prevalence": 0.0, "f1": 0.0}
@@ -245,7 +245,7 @@ def test_what_could_not_be_scored_has_no_text(tmp_path, write_result, texts_to_d
     assert "inside_string" in texts_to_draw and len(page.all("article")) == len(texts_to_draw) == 3
 
 
-def test_records_alone_make_a_report(tmp_path, write_result):
+def test_a_report_needs_only_records(tmp_path, write_result):
     folder = write_result(tmp_path / "lstm")
     (folder / "excerpts.json").unlink()
     (folder / "config.json").unlink()
@@ -257,7 +257,7 @@ def test_records_alone_make_a_report(tmp_path, write_result):
     ]
 
 
-def test_bad_input_leaves_the_earlier_report_alone(tmp_path, write_result):
+def test_bad_input_leaves_the_earlier_report_unchanged(tmp_path, write_result):
     folder = write_result(tmp_path / "lstm", hypotheses=[("inside_string", '"', 0.9)])
     (folder / "report.html").write_text("earlier")
     (folder / "excerpts.json").write_text("[")

@@ -60,7 +60,7 @@ def test_every_set_of_units_has_a_row(write_result, tmp_path, texts_to_draw):
     assert not any("LEACE" in each["text"] for each in page.all("p"))
 
 
-def test_a_direction_has_a_row_and_its_words(write_result, tmp_path, texts_to_draw):
+def test_a_direction_has_a_row_and_an_explanation(write_result, tmp_path, texts_to_draw):
     folder = held(write_result, tmp_path / "a", [record(), erased_record()])
     page = Page(write_report([folder], folder).read_text())
     first, second = (cells(row) for row in body_rows(region(page)[0]))
@@ -72,14 +72,14 @@ def test_a_direction_has_a_row_and_its_words(write_result, tmp_path, texts_to_dr
     assert not [each for each in page.all("summary") if each["text"] == "Units of the sets"]
 
 
-def test_beyond_so_many_sets_rows_are_a_click_away(write_result, tmp_path, texts_to_draw):
+def test_rows_beyond_the_limit_are_collapsed(write_result, tmp_path, texts_to_draw):
     folder = held(write_result, tmp_path / "a", [record()] * (MOST_OPEN + 2))
     page = Page(write_report([folder], folder).read_text())
     assert [len(body_rows(table)) for table in region(page)] == [MOST_OPEN, 2]
     assert "2 more lines" in [each["text"] for each in page.all("summary")]
 
 
-def test_results_without_it_say_nothing_and_several_are_told_apart(write_result, tmp_path, texts_to_draw):
+def test_only_results_with_an_ablation_have_a_named_section(write_result, tmp_path, texts_to_draw):
     first, second = write_result(tmp_path / "a"), held(write_result, tmp_path / "b", [record()])
     assert HEADING not in write_report([first], tmp_path / "r").read_text()
     page = Page(write_report([first, second], tmp_path / "r").read_text())

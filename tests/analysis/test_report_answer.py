@@ -10,7 +10,7 @@ from gatescope.analysis.report import write_report
 from gatescope.analysis.results import headline, leading, score, verdict
 
 
-def test_it_opens_with_the_question_and_the_answer(folder, page):
+def test_the_page_opens_with_the_question_and_the_answer(folder, page):
     (result,) = read_results([folder])
     records = [leading(weightings) for weightings in headline(result.records).values()]
     known = [record for record in records if verdict(record) == "known"]
@@ -30,9 +30,7 @@ def test_it_opens_with_the_question_and_the_answer(folder, page):
 
 
 @pytest.mark.parametrize(("copies", "says"), [(37, False), (78, True)])
-def test_the_answer_says_how_many_of_many_hypotheses_would_pass_by_chance(
-    tmp_path, write_result, texts_to_draw, copies, says
-):
+def test_the_answer_gives_the_expected_number_of_chance_findings(tmp_path, write_result, texts_to_draw, copies, says):
     folder = write_result(tmp_path / "lstm", copies=copies, hypotheses=[("inside_string", '"', 0.9)])
     (folder / "excerpts.json").unlink()
     page = Page(write_report([folder], folder).read_text(encoding="utf-8"))
@@ -65,7 +63,7 @@ def test_the_answer_says_how_many_of_many_hypotheses_would_pass_by_chance(
         ({"auroc": None, "status": "one_class"}, "The states know nothing that could be scored. Not scored: 1."),
     ],
 )
-def test_an_answer_that_is_no_is_given(tmp_path, write_result, change, words):
+def test_a_negative_answer_is_given(tmp_path, write_result, change, words):
     folder = write_result(tmp_path / "lstm", hypotheses=[("inside_string", '"', 0.9)])
     records = [r | change for r in json.loads((folder / "probes.json").read_text()) if r["kind"] == "boolean"]
     (folder / "probes.json").write_text(json.dumps(records))
@@ -88,7 +86,7 @@ def answered(tmp_path, write_result, *changes):
     return page.all("p", **{"class": "answer"})[0]["text"]
 
 
-def test_it_says_why_hypotheses_are_undecided(tmp_path, write_result):
+def test_the_answer_explains_undecided_hypotheses(tmp_path, write_result):
     even = {"auroc_low": 0.9, "auroc_over_text_low": -0.01, "auroc_over_text_high": 0.01, "baseline_text_auroc": 0.95}
     changes = [even, even | {"baseline_text_auroc": 0.99}, even | {"auroc_low": 0.4}]
     says = (
@@ -99,7 +97,7 @@ def test_it_says_why_hypotheses_are_undecided(tmp_path, write_result):
     assert "Undecided: 1." in answered(tmp_path, write_result, changes[2])
 
 
-def test_it_says_what_is_owed_to_training_known_or_not(tmp_path, write_result):
+def test_the_answer_says_how_many_hypotheses_are_due_to_training(tmp_path, write_result):
     learnt = {"untrained_score": 0.5, "above_untrained_low": 0.1, "above_untrained_high": 0.2}
     worse = {"auroc_over_text_low": -0.1, "above_untrained_low": -0.2, "above_untrained_high": -0.1}
     says = "1 of 2 are predicted better than from states of random weights, by the whole interval"

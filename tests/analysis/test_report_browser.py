@@ -86,7 +86,7 @@ def rgb(colour):
 
 
 @pytest.mark.parametrize("name", ["lstm", "both"])
-def test_the_table_and_the_text_are_there_and_nothing_went_wrong(browser, folder, name):
+def test_the_table_and_text_are_shown_without_errors(browser, folder, name):
     visit(browser, folder, name)
     assert browser.get_log("browser") == []
     assert browser.title == ("gatescope: lstm" if name == "lstm" else "gatescope: gru, rnn")
@@ -128,7 +128,7 @@ return seen;
 
 
 @pytest.mark.parametrize("theme, colours", [("light", LIGHT), ("dark", DARK)])
-def test_colours_are_those_of_the_numbers(browser, folder, theme, colours):
+def test_colours_match_the_numbers(browser, folder, theme, colours):
     visit(browser, folder, theme=theme)
     assert browser.execute_script("return getComputedStyle(document.body).backgroundColor") == rgb(colours["paper"])
     names = [e.text for e in browser.find_elements(By.CSS_SELECTOR, "article h3")]
@@ -165,7 +165,7 @@ def test_colours_are_those_of_the_numbers(browser, folder, theme, colours):
 
 @pytest.mark.parametrize("name", ["lstm", "both", "three"])
 @pytest.mark.parametrize("width", [1280, 800, 500, 360])
-def test_nothing_overflows_or_is_cut(browser, folder, name, width):
+def test_nothing_overflows_or_is_clipped(browser, folder, name, width):
     visit(browser, folder, name, width)
     script = "const e = document.documentElement; return [e.scrollWidth, e.clientWidth]"
     scroll, client = browser.execute_script(script)
@@ -178,7 +178,7 @@ def test_nothing_overflows_or_is_cut(browser, folder, name, width):
     assert browser.execute_script(wide) == []
 
 
-def test_panels_stand_side_by_side_or_under_one_another(browser, folder):
+def test_panels_are_side_by_side_or_stacked_by_width(browser, folder):
     place = "return [...document.querySelectorAll('.panels')[0].children].map(e => e.getBoundingClientRect().top)"
     visit(browser, folder, width=1280)
     assert len(set(browser.execute_script(place))) == 1
@@ -197,7 +197,7 @@ def column(browser, position):
     return browser.execute_script(script, position)
 
 
-def test_scores_are_sorted_and_filtered_by_keyboard(browser, folder):
+def test_scores_can_be_sorted_and_filtered_by_keyboard(browser, folder):
     visit(browser, folder)
     open_scores(browser)
     heads = [e.text for e in browser.find_elements(By.CSS_SELECTOR, "table.sortable thead th")]
@@ -228,7 +228,7 @@ def test_scores_are_sorted_and_filtered_by_keyboard(browser, folder):
     assert browser.get_log("browser") == []
 
 
-def test_a_name_leads_to_its_text(browser, folder):
+def test_a_name_links_to_its_text(browser, folder):
     visit(browser, folder)
     link = browser.find_element(By.LINK_TEXT, "newline_next")
     link.send_keys(Keys.ENTER)
@@ -237,7 +237,7 @@ def test_a_name_leads_to_its_text(browser, folder):
     assert 0 <= browser.execute_script("return arguments[0].getBoundingClientRect().top", target) < 800
 
 
-def test_a_script_from_elsewhere_does_not_run(browser, folder):
+def test_an_injected_script_does_not_run(browser, folder):
     visit(browser, folder)
     browser.execute_script(
         "const s = document.createElement('div'); s.innerHTML = '<img src=x onerror=\"document.title=1\">';"
@@ -249,7 +249,7 @@ def test_a_script_from_elsewhere_does_not_run(browser, folder):
     assert any("Content Security Policy" in message for message in messages)
 
 
-def test_everything_is_there_without_javascript(browser, folder):
+def test_the_page_is_complete_without_javascript(browser, folder):
     browser.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": True})
     try:
         visit(browser, folder)
@@ -282,7 +282,7 @@ def test_print_keeps_colours_and_light_paper(browser, folder):
 
 
 @pytest.mark.parametrize("media, width", [("screen", 1280), ("print", 718)])
-def test_states_of_two_layers_with_their_gates_fit_a_window_and_a_page(browser, folder, media, width):
+def test_two_layers_with_gates_fit_on_screen_and_paper(browser, folder, media, width):
     visit(browser, folder, "gates", width=width)
     browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": media, "features": []})
     script = "const e = document.querySelector('table.where').parentElement; return [e.scrollWidth, e.clientWidth]"
@@ -290,7 +290,7 @@ def test_states_of_two_layers_with_their_gates_fit_a_window_and_a_page(browser, 
     assert scroll <= client
 
 
-def test_a_narrow_window_says_which_columns_it_leaves_out(browser, folder):
+def test_a_narrow_window_names_its_hidden_columns(browser, folder):
     for width, hidden in ((1280, 0), (500, 1)):
         visit(browser, folder, width=width)
         for table in browser.find_elements(By.CSS_SELECTOR, ".answers"):
@@ -300,7 +300,7 @@ def test_a_narrow_window_says_which_columns_it_leaves_out(browser, folder):
             assert hint.is_displayed() == bool(hidden)
 
 
-def test_names_of_results_stand_apart_from_the_table_above(browser, folder):
+def test_names_of_results_are_spaced_from_the_table_above(browser, folder):
     visit(browser, folder, "both")
     gap = """
       const [first, second] = document.querySelectorAll(".where");
@@ -310,7 +310,7 @@ def test_names_of_results_stand_apart_from_the_table_above(browser, folder):
     assert tag == "H3" and space > 15
 
 
-def test_a_reader_is_told_what_the_eye_sees(browser, folder):
+def test_the_accessibility_tree_conveys_the_visible_content(browser, folder):
     visit(browser, folder)
     browser.execute_cdp_cmd("Accessibility.enable", {})
     nodes = browser.execute_cdp_cmd("Accessibility.getFullAXTree", {})["nodes"]

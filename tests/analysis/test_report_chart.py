@@ -12,7 +12,7 @@ from gatescope.analysis.results import headline, leading, score
 
 
 @pytest.mark.parametrize(("measure", "least"), [("auroc", 0.5), ("f1", 0.0), ("r2", 0.0)])
-def test_the_charts_show_what_the_numbers_say(folder, page, measure, least):
+def test_the_charts_match_the_numbers(folder, page, measure, least):
     (result,) = read_results([folder])
     for name, row in tables(page)[measure].items():
         weightings = headline(result.records)[name]
@@ -32,7 +32,7 @@ def test_the_charts_show_what_the_numbers_say(folder, page, measure, least):
         assert len(circles) == len(shown)
 
 
-def test_an_interval_that_is_cut_at_the_left_end_has_a_mark(tmp_path, write_result, texts_to_draw):
+def test_an_interval_clipped_at_the_left_end_is_marked(tmp_path, write_result, texts_to_draw):
     whole = page_of(tmp_path / "whole", lambda record: record, write=write_result)
     assert not [key for keys in keys_of(whole) for key in keys if "below" in key]
     cut = page_of(tmp_path / "cut", lambda record: record | {"auroc_low": 0.4, "r2_low": -0.3}, write=write_result)
@@ -48,7 +48,7 @@ def test_an_interval_that_is_cut_at_the_left_end_has_a_mark(tmp_path, write_resu
         assert [e["attrs"]["class"] for e in within(row, "path")] == ["mark", "mark cut"]
 
 
-def test_what_lies_beyond_the_left_end_is_an_arrow(tmp_path, write_result, texts_to_draw):
+def test_values_beyond_the_left_end_become_arrows(tmp_path, write_result, texts_to_draw):
     folder = write_result(tmp_path / "lstm", hypotheses=[("inside_string", r'"[^"\n]*"', 0.9)])
     change = {"auroc": 0.41, "r2": -0.3}
     records = [
@@ -64,7 +64,7 @@ def test_what_lies_beyond_the_left_end_is_an_arrow(tmp_path, write_result, texts
 
 
 @pytest.mark.parametrize(("measure", "least"), [("auroc", 0.5), ("r2", 0.0)])
-def test_what_lies_on_the_left_end_is_not_beyond_it(measure, least):
+def test_values_on_the_left_end_are_drawn_normally(measure, least):
     keys = (measure, f"{measure}_low", f"{measure}_high", f"baseline_text_{measure}")
     marks = marks_of(dict.fromkeys(keys, least), measure, "plain", 8)
     assert 'cut"' not in marks and '<circle class="plain dot" cx="0.0%"' in marks and CROSS in marks
@@ -72,7 +72,7 @@ def test_what_lies_on_the_left_end_is_not_beyond_it(measure, least):
     assert marks.count('"mark cut"') == 1 and '<path class="plain dot"' in marks and "<circle" not in marks
 
 
-def test_the_majority_is_a_line_beside_each_fit_in_the_chart_of_f1(folder, page):
+def test_the_f1_chart_marks_the_majority_beside_each_fit(folder, page):
     (result,) = read_results([folder])
     chosen, seen = headline(result.records), 0
     for name, row in tables(page)["f1"].items():

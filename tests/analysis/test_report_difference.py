@@ -47,9 +47,7 @@ def test_a_page_of_two_results_has_their_differences(folders, tmp_path, texts_to
     assert all(word in said for row in expected for word in row)
 
 
-def test_of_three_results_the_terminal_has_every_score_and_what_columns_mean_once(
-    folders, tmp_path, texts_to_draw, capsys
-):
+def test_the_terminal_shows_every_score_of_three_results(folders, tmp_path, texts_to_draw, capsys):
     labels = folders[0].parent / "labels.npz"
     third = probe(write_states(tmp_path / "c.npz", 1.0), labels, tmp_path / "c")
     assert main(["report", *map(str, [*folders, third]), "--out", str(tmp_path)]) == 0
@@ -65,7 +63,7 @@ def test_of_three_results_the_terminal_has_every_score_and_what_columns_mean_onc
     assert "\nheld " not in said and said.count("Benjamini") == 1
 
 
-def test_results_that_are_no_pair_say_so(folders, tmp_path, texts_to_draw, capsys):
+def test_incomparable_results_give_the_reason(folders, tmp_path, texts_to_draw, capsys):
     other = probe(folders[0].with_suffix(".npz"), folders[0].parent / "labels.npz", tmp_path / "other", seed=1)
     assert main(["report", str(folders[1]), str(other), "--out", str(tmp_path)]) == 0
     words = "other is not compared with b&: they were tested on different characters"
@@ -74,12 +72,12 @@ def test_results_that_are_no_pair_say_so(folders, tmp_path, texts_to_draw, capsy
     assert [each["text"] for each in page.all("p") if words in each["text"]]
 
 
-def test_one_result_has_none(folders, tmp_path, texts_to_draw):
+def test_one_result_has_no_differences(folders, tmp_path, texts_to_draw):
     assert main(["report", str(folders[0]), "--out", str(tmp_path)]) == 0
     assert HEADING not in (tmp_path / "report.html").read_text(encoding="utf-8")
 
 
-def test_state_sets_that_no_other_exceeds_are_bold(folders, tmp_path, texts_to_draw):
+def test_state_sets_exceeded_by_no_other_are_bold(folders, tmp_path, texts_to_draw):
     c = np.random.default_rng(1).normal(size=(N, H)).astype(np.float32)
     states = write_states(tmp_path / "s.npz", 1.3, c=c)
     out = probe(states, folders[0].parent / "labels.npz", tmp_path / "out")
@@ -97,7 +95,7 @@ def test_state_sets_that_no_other_exceeds_are_bold(folders, tmp_path, texts_to_d
     assert words not in results
 
 
-def test_damaged_coefficients_leave_no_report(folders, tmp_path, capsys):
+def test_damaged_coefficients_prevent_the_report(folders, tmp_path, capsys):
     copy = shutil.copytree(folders[0], tmp_path / "copy")
     (copy / "coefficients.safetensors").write_bytes(b"x")
     states = write_states(tmp_path / "s.npz", 1.3, c=np.ones((N, H), np.float32))

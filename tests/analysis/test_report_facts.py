@@ -23,16 +23,16 @@ from gatescope.analysis.results import Result
         ),
     ],
 )
-def test_how_sequences_are_divided_is_said(probe, words):
+def test_the_line_describes_how_sequences_are_divided(probe, words):
     assert words in model_line({"dump": {"sequences": 200}, "probe": probe})
 
 
-def test_the_step_of_a_model_stands_beside_its_loss():
+def test_the_step_of_a_model_is_shown_beside_its_loss():
     line = model_line({"corpus": {"name": "a/stdlib"}, "training": {"step": 1000, "validation_nats": 1.54968}})
     assert "trained on stdlib; step 1,000; validation loss 1.55 nats per character." in line
 
 
-def test_the_table_of_facts_names_each_by_its_place():
+def test_the_table_of_facts_names_each_by_its_path():
     facts = {"probe": {"C": [0.01, 2.5], "seed": 12345, "folds": None}, "training": {"bits": 1.23456}}
     others = {"probe": {"seed": 3, "text": "a<b"}, "training": {"bits": 12345.6}}
     table = facts_table([Result(name, Path(), (), {}, each, (), ()) for name, each in (("a", facts), ("b", others))])

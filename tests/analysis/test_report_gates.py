@@ -63,7 +63,7 @@ def test_units_that_are_always_open_or_shut_are_named(write_result, tmp_path, te
     ]
 
 
-def test_results_without_gates_say_nothing_and_several_are_told_apart(write_result, tmp_path, texts_to_draw):
+def test_only_results_with_gates_have_a_named_section(write_result, tmp_path, texts_to_draw):
     first, second = write_result(tmp_path / "a"), write_result(tmp_path / "b")
     assert HEADING not in write_report([first], tmp_path / "r").read_text()
     (second / "gates.json").write_text(json.dumps(GATES))

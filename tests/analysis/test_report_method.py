@@ -8,12 +8,12 @@ from gatescope.analysis.baselines import NgramTable
 from gatescope.analysis.report import write_report
 
 
-def test_the_page_says_how_many_characters_the_table_knows(page):
+def test_the_page_gives_the_context_length_of_the_text_baseline(page):
     words = f"The text baseline predicts from the last {NgramTable().k} characters read and"
     assert sum(words in each["text"] for each in page.all("p")) == 1
 
 
-def test_numbers_of_folds_stand_in_their_order(tmp_path, write_result, texts_to_draw):
+def test_numbers_of_folds_are_listed_in_order(tmp_path, write_result, texts_to_draw):
     folders = [write_result(tmp_path / str(folds), hypotheses=[("inside_string", '"', 0.9)]) for folds in (10, 5)]
     for folder in folders:
         records = [record | {"folds": int(folder.name)} for record in json.loads((folder / "probes.json").read_text())]

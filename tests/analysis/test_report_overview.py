@@ -51,7 +51,7 @@ def rows(folders, tmp_path_factory):
     return {cells(row)[0].removesuffix(" R²"): row for row in body_rows(table)}
 
 
-def test_cells_are_the_scores_in_the_order_of_the_results(folders, rows):
+def test_cells_show_scores_in_the_order_of_results(folders, rows):
     results = read_results(folders)
     assert list(rows) == [course.hypothesis for course in courses_of(results)]
     some_known = set()
@@ -72,7 +72,7 @@ def test_cells_are_the_scores_in_the_order_of_the_results(folders, rows):
     assert some_known == {True, False}
 
 
-def test_marks_stand_where_the_scores_are(folders, rows):
+def test_marks_are_placed_at_the_scores(folders, rows):
     results = read_results(folders)
     for name, row in rows.items():
         records = [leading(found) if (found := headline(result.records).get(name)) else None for result in results]
@@ -104,7 +104,7 @@ def test_marks_stand_where_the_scores_are(folders, rows):
         assert [(line["x2"], line["y2"]) for line in lines] == [(dot["cx"], dot["cy"]) for dot in dots[1:]]
 
 
-def test_what_known_means_is_said_once(folders, tmp_path, texts_to_draw):
+def test_the_meaning_of_known_is_explained_once(folders, tmp_path, texts_to_draw):
     page = Page(write_report(folders, tmp_path).read_text(encoding="utf-8"))
     words = "on unseen sequences a probe predicts them better than chance"
     assert sum(words in each["text"] for each in page.all("p")) == 1
@@ -130,7 +130,7 @@ def test_one_penalty_for_all_is_pointed_out(folders, tmp_path, texts_to_draw):
     assert words not in written("several", [1.0, 100.0], [1.0, 100.0], [1.0, 100.0])
 
 
-def test_results_of_different_characters_are_pointed_out(folders, tmp_path, texts_to_draw):
+def test_results_tested_on_different_characters_are_pointed_out(folders, tmp_path, texts_to_draw):
     words = "Not all results were tested on the same characters"
     own = [shutil.copytree(folder, tmp_path / folder.name) for folder in folders]
     for folder in own:

@@ -22,7 +22,7 @@ def write_comparison(folder, records):
     return rows
 
 
-def test_three_lines_for_each_hypothesis(write_result, tmp_path, texts_to_draw):
+def test_each_hypothesis_has_three_lines(write_result, tmp_path, texts_to_draw):
     folders, records = (
         [write_result(tmp_path / cell) for cell in ("lstm", "gru")],
         [
@@ -51,13 +51,13 @@ def test_three_lines_for_each_hypothesis(write_result, tmp_path, texts_to_draw):
     ]
 
 
-def test_a_report_without_a_comparison_says_nothing_of_the_paper(write_result, tmp_path, texts_to_draw):
+def test_a_report_without_a_comparison_does_not_mention_the_paper(write_result, tmp_path, texts_to_draw):
     folder = write_result(tmp_path / "demo")
     write_comparison(tmp_path, [])
     assert HEADING not in write_report([folder], folder).read_text(encoding="utf-8")
 
 
-def test_one_cell_has_its_own_table_alone(write_result, tmp_path, texts_to_draw):
+def test_the_report_of_one_cell_shows_only_its_table(write_result, tmp_path, texts_to_draw):
     folder = write_result(tmp_path / "gru")
     write_comparison(tmp_path, [])
     page = Page(write_report([folder], tmp_path / "out").read_text(encoding="utf-8"))

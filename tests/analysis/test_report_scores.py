@@ -27,7 +27,7 @@ def test_every_record_is_in_the_last_table(folder, page):
         assert row[28:] == ["3.27", "20,000", "layer0/c 17" if record["top_units"] else "–", record["status"]]
 
 
-def test_state_sets_stand_side_by_side(folder, page):
+def test_state_sets_are_shown_side_by_side(folder, page):
     (table,) = page.all("table", **{"class": "where"})
     heads = [e["text"] for e in within(within(table, "thead")[0], "th")]
     assert heads == ["hypothesis", "layer0/h", "layer0/c", "all"]
@@ -40,7 +40,7 @@ def test_state_sets_stand_side_by_side(folder, page):
         assert shown == [score(plain[name, states][metric]) for states in heads[1:]]
 
 
-def test_controls_stand_in_the_last_table_where_there_are_any(tmp_path, write_result, texts_to_draw):
+def test_controls_are_in_the_last_table_if_present(tmp_path, write_result, texts_to_draw):
     folder = write_result(tmp_path / "lstm", hypotheses=[("inside_string", '"', 0.9)])
     controls = {"control_score": 0.11, "selectivity": 0.72, "compression": 1.9, "leak": 0.07, "best_unit_q": 0.03}
     controls |= {"untrained_score": 0.66, "above_untrained_low": 0.08, "above_untrained_high": 0.2}
@@ -62,13 +62,13 @@ def test_controls_stand_in_the_last_table_where_there_are_any(tmp_path, write_re
 
 
 @pytest.mark.parametrize("chance", [0.5, 0.0])
-def test_tints_go_from_chance_to_all_that_can_be_known(chance):
+def test_tints_range_from_chance_to_a_perfect_score(chance):
     values = {chance - 0.2: 0, chance: 0, (1 + chance) / 2: STEPS // 2, 1 - (1 - chance) / STEPS: STEPS - 1, 1.0: STEPS}
     for value, step in values.items():
         assert f'class="s{step}"' in _tinted(value, chance, best=False)
 
 
-def test_columns_are_of_fields_that_are_checked_when_records_are_read():
+def test_columns_use_only_fields_validated_on_reading():
     """A misspelt field would become a column of dashes."""
     fields = [field for _, field in (*COLUMNS, *MORE)]
     assert len(set(fields)) == len(fields) and set(fields) <= set(SCORES)

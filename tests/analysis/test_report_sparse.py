@@ -29,7 +29,7 @@ def tables(page):
     return [each for each in page.all("div") if each["attrs"].get("aria-label") == "Scores of few units"]
 
 
-def test_selected_units_stand_beside_random_ones(write_result, tmp_path, texts_to_draw):
+def test_selected_units_are_shown_beside_random_ones(write_result, tmp_path, texts_to_draw):
     folder = asked(write_result, tmp_path / "a", hypotheses=[("inside_string", '"', 0.9)])
     records = json.loads((folder / "probes.json").read_text())
     page = Page(write_report([folder], folder).read_text(encoding="utf-8"))
@@ -43,7 +43,7 @@ def test_selected_units_stand_beside_random_ones(write_result, tmp_path, texts_t
     assert len(rows) == 3 and {row[-1] for name, row in rows.items() if name != "inside_string"} == {"–"}
 
 
-def test_results_that_were_not_asked_say_nothing_and_many_are_a_click_away(write_result, tmp_path, texts_to_draw):
+def test_sparse_tables_need_sparse_scores_and_long_ones_collapse(write_result, tmp_path, texts_to_draw):
     first = write_result(tmp_path / "a")
     assert HEADING not in write_report([first], tmp_path / "r").read_text()
     names = [(f"h{i}", "e", 0.5) for i in range(MOST_OPEN)]

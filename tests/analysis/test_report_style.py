@@ -56,7 +56,7 @@ def lab(colour, vision):
 
 @pytest.mark.parametrize("vision", DICHROMATS)
 @pytest.mark.parametrize("theme", [LIGHT, DARK], ids=["light", "dark"])
-def test_the_ends_of_the_scales_differ_without_one_kind_of_cone(theme, vision):
+def test_the_ends_of_the_scales_differ_for_colour_blind_readers(theme, vision):
     ends = [lab(theme[name], vision) for name in ("negative", "paper", "positive")]
     # A difference of 2.3 is just noticeable (Mahy, Van Eycken and Oosterlinck 1994); ten times that is plain to see.
     for i, j in ((0, 1), (1, 2), (0, 2)):
@@ -64,7 +64,7 @@ def test_the_ends_of_the_scales_differ_without_one_kind_of_cone(theme, vision):
     assert np.linalg.norm(lab(theme["high"], vision) - lab(theme["paper"], vision)) > 23
 
 
-def test_every_colour_that_is_used_has_a_value_on_paper_and_on_screens():
+def test_every_colour_in_use_is_defined_for_both_themes():
     used = set(re.findall(r"var\(--(\w+)\)", STYLE))
     themes = [set(re.findall(r"--(\w+):#[0-9a-f]{6};", theme)) for theme in re.findall(r":root\{(.*?)\}", STYLE)]
     assert len(themes) == 2 and {"s0", f"s{STEPS}", f"n{STEPS}", "n0", f"p{STEPS}", "ink"} <= used

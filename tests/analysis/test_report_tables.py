@@ -27,7 +27,7 @@ def test_the_answer_tables_hold_the_headline_of_every_hypothesis(folder, page):
     assert sorted([*rows["auroc"], *rows["r2"]]) == sorted(seen)
 
 
-def test_f1_of_both_fits_has_a_table_of_its_own(folder, page):
+def test_f1_of_both_fits_has_its_own_table(folder, page):
     (result,) = read_results([folder])
     rows = tables(page)["f1"]
     for name, weightings in headline(result.records).items():
@@ -43,7 +43,7 @@ def test_f1_of_both_fits_has_a_table_of_its_own(folder, page):
     assert not rows
 
 
-def test_a_legend_names_no_baseline_that_is_nowhere(tmp_path, write_result, texts_to_draw):
+def test_the_legend_omits_absent_baselines(tmp_path, write_result, texts_to_draw):
     without = dict.fromkeys(("baseline_text_auroc", "baseline_text_r2", "baseline_text_f1"))
     page = page_of(tmp_path / "lstm", lambda record: record | without, write=write_result)
     assert keys_of(page) == [
@@ -62,7 +62,7 @@ def test_a_legend_names_no_baseline_that_is_nowhere(tmp_path, write_result, text
         ({"prevalence": 0.5, "folds": 5}, "no fold tests both labels"),
     ],
 )
-def test_what_the_test_sequences_cannot_score_says_why(tmp_path, write_result, texts_to_draw, change, why):
+def test_hypotheses_that_cannot_be_scored_give_the_reason(tmp_path, write_result, texts_to_draw, change, why):
     change |= {"auroc": None, "auroc_low": None, "auroc_high": None, "f1": 0.0, "f1_low": 0.0, "f1_high": 0.1}
     page = page_of(
         tmp_path / "lstm", lambda record: record | change if record["kind"] == "boolean" else record, write=write_result
@@ -73,7 +73,7 @@ def test_what_the_test_sequences_cannot_score_says_why(tmp_path, write_result, t
     assert cells(tables(page)["f1"]["inside_string"]) == ["inside_string", *["–"] * 5]
 
 
-def test_what_records_do_not_tell_has_a_dash(tmp_path, write_result, texts_to_draw):
+def test_missing_fields_are_shown_as_dashes(tmp_path, write_result, texts_to_draw):
     """Records of an earlier version lack the number of characters at which a hypothesis holds."""
     older = {"n_holds": None, "n_test": None, "best_unit_auroc": None, "top_units": []}
     page = page_of(tmp_path / "lstm", lambda record: record | older, write=write_result)
@@ -81,7 +81,7 @@ def test_what_records_do_not_tell_has_a_dash(tmp_path, write_result, texts_to_dr
     assert shown[5:7] == ["–", "–"] and shown[2][0] == "."
 
 
-def test_what_has_no_interval_has_a_dash(tmp_path, write_result, texts_to_draw):
+def test_missing_intervals_are_shown_as_dashes(tmp_path, write_result, texts_to_draw):
     page = page_of(
         tmp_path / "lstm", lambda record: record | {"auroc_low": None, "auroc_high": None}, write=write_result
     )

@@ -26,7 +26,7 @@ def record(hypothesis="string", states="all", weighting="plain", **more):
     } | more
 
 
-def test_a_text_goes_with_the_probe_that_made_its_prediction():
+def test_an_excerpt_is_matched_with_the_probe_that_predicted_it():
     records = [
         record(states=states, weighting=weighting)
         for states in ("layer0/h", "all")
@@ -39,7 +39,7 @@ def test_a_text_goes_with_the_probe_that_made_its_prediction():
     assert _excerpt_record(records[:1], excerpt()) is None
 
 
-def test_what_holds_almost_nowhere_is_seen():
+def test_rare_hypotheses_show_their_count():
     rare = record(auroc=0.97, f1=0.5, prevalence=1 / 6000, n_test=6000, n_holds=1)
     line = _scores_line(excerpt(), rare).replace("&nbsp;", " ")
     assert line.startswith("Test sequence 0; ") and "; AUROC .97 [–]; " in line
@@ -48,7 +48,7 @@ def test_what_holds_almost_nowhere_is_seen():
     assert "[.90–.99]" in line and line.endswith("prevalence&nbsp;.00.")
 
 
-def test_units_are_listed_with_what_they_are_worth():
+def test_units_are_listed_with_coefficient_importance_and_auroc():
     units = [
         {"states": "layer0/<c>", "unit": unit, "coefficient": -0.00123456, "importance": 12.345, "auroc": 0.31}
         for unit in range(9)
@@ -67,14 +67,14 @@ def test_units_are_listed_with_what_they_are_worth():
     assert "r alone" in table and ".70" in table and "<td>high</td>" in table
 
 
-def test_an_empty_text_and_one_without_probe_make_panels():
+def test_an_empty_text_and_one_without_a_probe_make_panels():
     for text in ("", "a\n"):
         html = _text_panels(excerpt(text=text))
         assert html.count("<pre>") == html.count("</pre>") == 3
         assert ('class="u"' in html) == bool(text)
 
 
-def test_a_legend_explains_the_marks_of_its_own_text():
+def test_a_legend_explains_only_the_marks_in_its_text():
     known = {"value": (1, 0, 0), "prediction": (0.9, 0.2, 0.1), "activation": (0.5, -0.5, 0.1)}
     cases = [
         known,

@@ -51,7 +51,7 @@ def record(name, weighting, states="all", **scores):
 
 
 @pytest.mark.parametrize(("name", "cell"), FIGURES)
-def test_the_papers_scores_are_those_printed(name, cell):
+def test_the_papers_scores_equal_the_printed_figures(name, cell):
     rows = compared(EXPERIMENTS[name], cell, [], 1.5)
     assert [row["name"] for row in rows] == [each for each, _ in printed(name, cell)]
     for row, (_, scores) in zip(rows, printed(name, cell), strict=True):
@@ -64,7 +64,7 @@ def test_the_papers_scores_are_those_printed(name, cell):
 @pytest.mark.parametrize(
     ("name", "perplexities"), [("shakespeare", (2.55, 2.68)), ("linux", (2.23, 2.29))], ids=["shakespeare", "linux"]
 )
-def test_its_perplexity_is_two_to_the_nats(name, perplexities):
+def test_the_papers_perplexity_is_two_to_the_power_of_the_nats(name, perplexities):
     nats = EXPERIMENTS[name].nats
     np.testing.assert_allclose([2 ** nats["lstm"], 2 ** nats["gru"]], perplexities, rtol=1e-12)
 
@@ -75,7 +75,7 @@ def implied_share(scores, weighting):
     return (1 - accuracy) / (1 - recall + recall * (1 / precision - 1))
 
 
-def test_what_the_papers_scores_say_of_how_often_it_holds():
+def test_the_papers_scores_imply_the_expected_prevalence():
     shares = {
         (row["figure"], row["name"]): [round(implied_share(row["paper"], each), 2) for each in ("plain", "balanced")]
         for experiment, cell in FIGURES
@@ -107,7 +107,7 @@ def test_every_hypothesis_is_in_the_library(name):
         assert row.legacy is None or row.legacy.startswith("legacy_")
 
 
-def test_records_of_all_states_stand_beside_the_paper():
+def test_records_of_all_states_are_compared_with_the_paper():
     records = [
         record("legacy_capitals", "plain", "layer0/h", f1=0.1),
         record("legacy_capitals", "plain", accuracy=0.9, precision=0.8, recall=None, f1=0.7, prevalence=0.25),
@@ -185,7 +185,7 @@ def test_both_models_are_trained_and_compared(small, tmp_path, capsys, texts_to_
 
 
 @pytest.mark.parametrize("overwrite", [False, True])
-def test_a_comparison_goes_when_one_of_its_cells_is_made_anew(small, tmp_path, overwrite, capsys):
+def test_rerunning_one_cell_removes_the_old_comparison(small, tmp_path, overwrite, capsys):
     (tmp_path / "text").write_text("KING HENRY\nWe are POOR.\n" * 1500)
     out = tmp_path / "out"
     out.mkdir()

@@ -36,11 +36,11 @@ def test_a_hypothesis_has_three_lines():
     ]
 
 
-def test_what_cannot_be_reproduced_says_so():
+def test_irreproducible_hypotheses_are_marked():
     assert cells([row("verbs", asked=None)])[1][2:] == ["not reproducible", "", "", "", ""]
 
 
-def test_both_losses_stand_above_it_and_it_fits_a_terminal_of_80_columns():
+def test_the_title_shows_both_losses_and_the_table_fits_80_columns():
     file = io.StringIO()
     rows = [row("parentheses", asked=None), row("capitalised", legacy=scores(1.0, 1.0, prevalence={"plain": 0.999}))]
     Console(file=file, width=80).print(reproduction_table(rows))

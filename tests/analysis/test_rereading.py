@@ -77,7 +77,7 @@ def test_losses_are_summed_where_hypotheses_hold(case, alignment, length):
     assert counts[1:].min(axis=0).max() > 0
 
 
-def test_what_follows_the_last_character_is_not_known(case):
+def test_the_last_state_of_a_sequence_is_unlabelled(case):
     trained, dump, labels = case
     sequences = np.arange(len(dump.sequence_starts) - 1)
     h = Rereading(trained, dump, labels, "pre", sequences, 9).held("translate", 0, 0)["h"].numpy()
@@ -93,7 +93,7 @@ def test_what_follows_the_last_character_is_not_known(case):
     assert moved > 10
 
 
-def test_changes_are_of_the_same_characters(case):
+def test_changes_compare_the_same_characters(case):
     trained, dump, labels = case
     sequences = np.arange(len(dump.sequence_starts) - 1)
     reading = Rereading(trained, dump, labels, "post", sequences, LENGTH)
@@ -111,7 +111,7 @@ def test_changes_are_of_the_same_characters(case):
 
 
 @pytest.mark.parametrize("alignment", ["post", "pre"])
-def test_labelled_states_are_those_where_a_hypothesis_is_defined(case, alignment):
+def test_labelled_states_are_those_with_a_defined_hypothesis(case, alignment):
     trained, dump, labels = case
     sequences = np.array([4, 1, 2, 6])
     reading = Rereading(trained, dump, labels, alignment, sequences, 6)
@@ -140,7 +140,7 @@ def test_labelled_states_are_those_where_a_hypothesis_is_defined(case, alignment
         assert same.all() or np.allclose(X[:, HIDDEN + 3], 0.5, rtol=0, atol=1e-6)
 
 
-def test_labelled_states_are_all_that_the_cell_has(tmp_path):
+def test_labelled_states_include_all_states_of_the_cell(tmp_path):
     torch.manual_seed(0)
     model = CharacterModel(Architecture(cell="lstm", hidden=4, layers=2), 2)
     save_model(model, tmp_path / "model", "ab", corpus="none", n_characters=1, steps=0, validation_nats=1.0)
@@ -158,7 +158,7 @@ def test_labelled_states_are_all_that_the_cell_has(tmp_path):
         np.testing.assert_allclose(reading.labelled(0, states)[0], expected, atol=1e-6)
 
 
-def test_sets_are_read_a_part_at_a_time(case, monkeypatch):
+def test_sets_are_processed_in_parts(case, monkeypatch):
     trained, dump, labels = case
     reading = Rereading(trained, dump, labels, "post", np.arange(5), LENGTH)
     values, units = reading.held("mean", 0, 0), torch.rand(7, 2, HIDDEN) < 0.3
@@ -176,7 +176,7 @@ def test_a_sequence_of_one_character_predicts_nothing(case):
     assert not reading.counts.any() and not reading.losses.any()
 
 
-def test_states_to_begin_with_are_needed(case, tmp_path):
+def test_initial_states_are_required(case, tmp_path):
     trained, _, labels = case
     (tmp_path / "text").write_text("(ab)" * 5)
     config = ExtractConfig(length=9, capture=("log_probability",))

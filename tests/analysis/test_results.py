@@ -60,7 +60,7 @@ def r2(own, over, value=0.2):
         (r2((0.1, 0.3), (0.1, 0.3), value=None), Verdict.UNSCORED),
     ],
 )
-def test_verdict_asks_how_far_a_score_lies_above_chance_and_the_table(given, expected):
+def test_verdict_compares_a_score_with_chance_and_the_text_baseline(given, expected):
     assert verdict(given) == expected
 
 
@@ -82,16 +82,16 @@ def test_verdict_asks_how_far_a_score_lies_above_chance_and_the_table(given, exp
         (10.05, "10.05"),
     ],
 )
-def test_score_is_written_as_in_the_field(value, text):
+def test_scores_are_written_without_a_leading_zero(value, text):
     assert score(value) == text
 
 
-def test_number_takes_only_what_is_finite():
+def test_number_returns_only_finite_values():
     given = {"a": 0.5, "b": None, "c": float("nan"), "d": float("-inf"), "e": 0}
     assert [number(given, key) for key in "abcdef"] == [0.5, None, None, None, 0, None]
 
 
-def test_headline_takes_all_states_and_falls_back_to_the_first_set():
+def test_headline_prefers_all_states_over_the_first_set():
     records = [
         record("one", states="layer0/h", f1=0.9),
         record("one", states="all", f1=0.1),
@@ -115,7 +115,7 @@ def test_best_unit():
     assert best_unit(record()) is None
 
 
-def test_hypotheses_stand_by_verdict_then_score_then_name():
+def test_hypotheses_are_sorted_by_verdict_then_score_then_name():
     def named(name, auroc, low, high):
         return judged((0.6, 0.9), (low, high), auroc, hypothesis=name)
 
@@ -149,6 +149,6 @@ def test_an_interval_in_words(low, high, words):
     assert interval({"r2_low": low, "r2_high": None}, "r2") is None
 
 
-def test_a_difference_has_its_sign_and_no_leading_zero():
+def test_a_difference_is_written_with_a_sign_and_no_leading_zero():
     found = list(map(signed, (0.5, -0.5, 0.0, -0.0001, 0.9996, -1.5, None, float("nan"))))
     assert found == ["+.500", "-.500", "+.000", "+.000", "+1.000", "-1.500", "–", "–"]

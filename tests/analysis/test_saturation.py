@@ -24,7 +24,7 @@ def sampled(path, capture=("h", "gates"), **architecture):
 
 
 @pytest.mark.parametrize("cell, switches", [("lstm", "ifo"), ("gru", "rz")])
-def test_shares_are_those_of_the_rows_of_each_unit(tmp_path, monkeypatch, cell, switches):
+def test_shares_are_fractions_of_the_rows_of_each_unit(tmp_path, monkeypatch, cell, switches):
     monkeypatch.setattr(state_source.StateSource.blocks, "__kwdefaults__", {"rows": 64, "library": "numpy"})
     dump = sampled(tmp_path / "dump", cell=cell)
     found = saturation(dump)
@@ -36,7 +36,7 @@ def test_shares_are_those_of_the_rows_of_each_unit(tmp_path, monkeypatch, cell, 
         np.testing.assert_allclose(each["shut"], (gate < 0.1).mean(axis=0), atol=1e-6)
 
 
-def test_without_gates_between_0_and_1_there_is_nothing_to_say(tmp_path, small_gates):
+def test_only_gates_between_0_and_1_have_saturation(tmp_path, small_gates):
     assert saturation(sampled(tmp_path / "no", capture=("h", "c"))) == []
     assert saturation(sampled(tmp_path / "rnn", capture=("h",), cell="rnn")) == []
     # Another program's gates may be values before the activation.

@@ -69,7 +69,7 @@ def test_values_depend_on_the_past_only(language, data):
 
 
 @pytest.mark.parametrize("language", SCANNERS)
-def test_the_state_given_is_left_as_it_is(language):
+def test_the_given_state_is_not_modified(language):
     scan, parts = SCANNERS[language]
     first, second = "".join(parts[: len(parts) // 2]), "".join(parts[len(parts) // 2 :])
     _, state = scan("if (a) { while (b" + first)

@@ -37,7 +37,7 @@ def classified(scorer, Y, probability, text, defined):
     return scorer.classification(Y, logit(probability), scorer.text(Y, [text], defined), defined)
 
 
-def test_scores_are_those_of_scikit_learn_where_labels_are_defined(labelled):
+def test_scores_equal_scikit_learn_on_defined_labels(labelled):
     Y, defined, probability, text = labelled
     scores = classified(Scorer(GROUPS, 200, 0), Y, probability, text, defined)
     for k in range(2):
@@ -49,7 +49,7 @@ def test_scores_are_those_of_scikit_learn_where_labels_are_defined(labelled):
     assert set(scores) <= set(SCORES) | {"brier", "ece"}
 
 
-def test_influences_are_of_the_parts_that_are_scored(labelled):
+def test_influences_cover_only_the_scored_parts(labelled):
     Y, defined, probability, _ = labelled
     parts = [slice(0, 200), slice(200, N)]
     # Logits of different parts have no common scale, so no pair of rows across parts counts.
@@ -64,7 +64,7 @@ def test_influences_are_of_the_parts_that_are_scored(labelled):
     )
 
 
-def test_of_several_tables_the_best_counts_for_each_hypothesis(labelled):
+def test_each_hypothesis_is_compared_with_its_best_table(labelled):
     Y, defined, probability, text = labelled
     tables = [
         np.stack([probability[:, 0], text[:, 1]], axis=1),
@@ -103,7 +103,7 @@ def test_differences_come_from_the_same_resamples(labelled):
     assert [verdict(record) for record in records] == ["known", "undecided"]
 
 
-def test_how_far_one_predictor_lies_above_another_is_as_beside_the_text(labelled):
+def test_above_gives_the_same_interval_as_the_text_comparison(labelled):
     Y, defined, probability, text = labelled
     scorer = Scorer(GROUPS, 200, 3)
     scores = classified(scorer, Y, probability, text, defined)
@@ -116,7 +116,7 @@ def test_how_far_one_predictor_lies_above_another_is_as_beside_the_text(labelled
         np.testing.assert_array_equal(values, scores[name])
 
 
-def test_of_several_predictions_the_best_counts_for_each_hypothesis(labelled):
+def test_each_hypothesis_uses_its_best_prediction(labelled):
     Y, defined, probability, text = labelled
     swapped = [np.stack([probability[:, 0], text[:, 1]], axis=1), np.stack([text[:, 0], Y[:, 1]], axis=1)]
     scorer = Scorer(GROUPS, 200, 3)
@@ -139,14 +139,14 @@ def converged(scores, k):
     return {"status": "converged", "kind": "boolean"} | {name: values[k] for name, values in scores.items()}
 
 
-def test_without_a_table_there_is_nothing_to_lie_above(labelled):
+def test_scores_over_text_are_nan_without_a_table(labelled):
     Y, defined, probability, _ = labelled
     scores = Scorer(GROUPS, 50, 0).classification(Y, logit(probability), None, defined)
     assert np.isnan(scores["auroc_over_text_low"]).all() and np.isfinite(scores["auroc_low"]).all()
     assert np.isnan([scores["baseline_text_f1"], scores["baseline_text_auroc"]]).all()
 
 
-def test_intervals_are_of_what_is_compared_within_parts(labelled):
+def test_intervals_compare_only_within_parts(labelled):
     Y, defined, probability, text = labelled
     parts = [slice(0, 200), slice(200, N)]
     shifted = logit(probability)
@@ -163,7 +163,7 @@ def test_intervals_are_of_what_is_compared_within_parts(labelled):
     np.testing.assert_allclose([scores["auroc_over_text_low"], scores["auroc_over_text_high"]], over)
 
 
-def test_balanced_probabilities_are_carried_back(labelled):
+def test_balanced_probabilities_are_restored_to_the_prior(labelled):
     Y, defined, _, _ = labelled
     prevalence = 0.2
     # A probe that knows nothing predicts 1/2 under balanced weights, and the prevalence under the data's.
@@ -174,7 +174,7 @@ def test_balanced_probabilities_are_carried_back(labelled):
     assert scores["ece"][1] == pytest.approx(abs(y.mean() - prevalence))
 
 
-def test_values_and_their_interval(labelled):
+def test_values_are_scored_with_an_interval(labelled):
     _, defined, _, _ = labelled
     rng = np.random.default_rng(1)
     target = rng.normal(size=(N, 2))
@@ -191,7 +191,7 @@ def test_values_and_their_interval(labelled):
     np.testing.assert_allclose(scores["r2_over_text_high"], scores["r2_high"], atol=0.02)
 
 
-def test_what_has_no_probability_is_scored_nowhere(labelled):
+def test_hypotheses_without_probabilities_have_no_scores(labelled):
     Y, defined, _, _ = labelled
     probability = np.where(Y, 0.9, 0.1)
     probability[:, 1] = np.nan
@@ -200,7 +200,7 @@ def test_what_has_no_probability_is_scored_nowhere(labelled):
     assert np.isnan([scores[name][1] for name in ("f1", "accuracy", "f1_low", "mcc", "auroc")]).all()
 
 
-def test_one_group_alone_has_no_interval_and_decides_nothing(labelled):
+def test_a_single_group_has_no_interval_and_stays_undecided(labelled):
     Y, defined, probability, text = labelled
     scores = classified(Scorer(np.zeros(N, int), 50, 0), Y, probability, text, defined)
     assert np.isnan(scores["f1_low"]).all() and (scores["f1"] > 0).any()

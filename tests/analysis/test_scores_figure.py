@@ -27,7 +27,7 @@ def xs(axes, y, marker):
     return sorted(float(x) for points in marks for x, at in points if abs(at - y) < 0.3)
 
 
-def test_f1_marks_stand_where_the_numbers_are(results):
+def test_f1_marks_are_placed_at_the_scores(results):
     figure = scores_figure(results, "f1")
     names = ordered(results, "boolean")
     assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == names
@@ -58,7 +58,7 @@ def test_f1_marks_stand_where_the_numbers_are(results):
 
 
 @pytest.mark.parametrize(("measure", "kind"), [("auroc", "boolean"), ("r2", "continuous")])
-def test_marks_of_what_is_judged_stand_where_the_numbers_are(results, measure, kind):
+def test_marks_of_judged_scores_are_placed_at_the_scores(results, measure, kind):
     (axes,) = scores_figure(results[:1], measure).axes
     chosen = headline(results[0].records)
     for y, name in enumerate(ordered(results[:1], kind)):
@@ -75,7 +75,7 @@ def test_marks_of_what_is_judged_stand_where_the_numbers_are(results, measure, k
         assert found == [(record[f"{measure}_low"], record[f"{measure}_high"])]
 
 
-def test_what_the_test_sequences_cannot_score_is_not_drawn(results):
+def test_hypotheses_that_cannot_be_scored_are_not_drawn(results):
     name = "inside_string"
     change = {"auroc": None, "prevalence": 0.0, "f1": 0.0}
     records = [dict(each, **change) if each["hypothesis"] == name else each for each in results[0].records]

@@ -16,7 +16,7 @@ from gatescope.analysis.significance import benjamini_hochberg, circular_shift, 
 pytestmark = pytest.mark.filterwarnings("error::RuntimeWarning")
 
 
-def test_adjusted_p_values_are_those_worked_out_by_hand():
+def test_adjusted_p_values_equal_hand_computed_ones():
     # Sorted: .01 .02 .03 .04 .20, times 5/1 ... 5/5: .05 .05 .05 .05 .20.
     np.testing.assert_allclose(
         benjamini_hochberg(np.array([0.03, 0.2, 0.01, 0.04, 0.02])), [0.05, 0.2, 0.05, 0.05, 0.05]
@@ -31,11 +31,11 @@ def test_adjusted_p_values_are_those_worked_out_by_hand():
         np.float64, st.integers(1, 30), elements=st.floats(0, 1, allow_subnormal=False) | st.sampled_from([0.05, 1, 0])
     )
 )
-def test_adjusted_p_values_equal_those_of_statsmodels(p):
+def test_adjusted_p_values_equal_statsmodels(p):
     np.testing.assert_allclose(benjamini_hochberg(p), multipletests(p, method="fdr_bh")[1], rtol=1e-12)
 
 
-def test_missing_tests_do_not_count_and_the_shape_stays():
+def test_missing_tests_do_not_count_and_the_shape_is_kept():
     p = np.array([[0.01, np.nan, 0.04], [np.nan, 0.03, 0.5]])
     np.testing.assert_allclose(benjamini_hochberg(p), [[0.04, np.nan, 0.16 / 3], [np.nan, 0.16 / 3, 0.5]])
     assert np.isnan(benjamini_hochberg(np.array([np.nan]))).all()
@@ -47,7 +47,7 @@ STARTS = np.array([0, 5, 5, 6, 13, 20])
 
 @settings(deadline=None)
 @given(st.integers(0, 10**6), st.permutations([0, 2, 3, 4]), st.integers(1, 4))
-def test_each_sequence_is_turned_by_itself(seed, order, n_chosen):
+def test_each_sequence_is_shifted_independently(seed, order, n_chosen):
     rows = np.concatenate([np.arange(STARTS[s], STARTS[s + 1]) for s in order[:n_chosen]])
     moved = rows[circular_shift(rows, STARTS, np.random.default_rng(seed))]
     position = 0
@@ -59,7 +59,7 @@ def test_each_sequence_is_turned_by_itself(seed, order, n_chosen):
         position += length
 
 
-def test_distances_are_uniform_and_independent():
+def test_shift_distances_are_uniform_and_independent():
     generator = np.random.default_rng(0)
     rows, starts = np.arange(7), np.array([0, 3, 7])
     drawn = [circular_shift(rows, starts, generator) for _ in range(6000)]
@@ -92,7 +92,7 @@ def text_like_case(seed, n_hypotheses, n_sequences=6, length=60, n_units=5):
     return slow(n_units), slow(n_hypotheses) > 0, np.arange(starts[-1]), starts
 
 
-def test_p_values_of_unrelated_labels_are_uniform_however_slowly_they_change():
+def test_p_values_of_unrelated_slow_labels_are_uniform():
     X, Y, rows, starts = text_like_case(0, n_hypotheses=300)
     p = shift_test([best_difference(X)], Y, np.ones(Y.shape), rows, starts, n_shifts=99, seed=1)
     # p takes the values 0.01, 0.02 ... 1 with equal chances; pooled in tens for the chi-square.
@@ -112,7 +112,7 @@ def test_a_planted_unit_is_found_and_p_counts_the_null():
     assert np.array_equal(p, shift_test([statistic], Y, weight, rows, starts, n_shifts=60, seed=2))
 
 
-def test_weights_turn_with_their_labels():
+def test_weights_shift_with_their_labels():
     Y = np.array([[True], [False], [False], [True], [False]])
     seen = []
 
@@ -143,7 +143,7 @@ def test_labels_of_whole_sequences_cannot_be_tested_by_shifts():
     assert np.isnan(p).tolist() == [True, False, False]
 
 
-def test_the_largest_of_several_statistics_is_that_of_all_units_together():
+def test_several_statistics_equal_one_over_all_units():
     generator = np.random.default_rng(5)
     X, Y = generator.normal(size=(60, 5)), generator.random((60, 3)) < 0.4
     rows, starts = np.arange(60), np.array([0, 10, 35, 60])

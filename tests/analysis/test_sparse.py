@@ -52,7 +52,7 @@ def records_of(dump, labels, weighting="plain", name="all", **config):
 
 
 @pytest.mark.parametrize("memory_limit", ["4GB", "50KB"])
-def test_as_many_units_are_needed_as_were_planted(dump, memory_limit):
+def test_units_needed_equals_the_number_planted(dump, memory_limit):
     _, (one, three, none) = records_of(dump[0], labels_of(dump[1]), memory_limit=memory_limit)
     assert one["sparse"]["units"] == [1, 2, 4, 8, 16]
     assert one["units_needed"] == 1 and three["units_needed"] == 4
@@ -68,7 +68,7 @@ def test_as_many_units_are_needed_as_were_planted(dump, memory_limit):
 
 
 @pytest.mark.parametrize("continuous", [False, True])
-def test_scores_are_those_of_scikit_learn_on_the_same_columns(dump, continuous):
+def test_scores_equal_scikit_learn_on_the_same_columns(dump, continuous):
     labels = labels_of(dump[1], continuous)
     study, records = records_of(dump[0], labels, "none" if continuous else "plain", C=(0.3,))
     train, test = study.train_rows, study.test_rows
@@ -139,7 +139,7 @@ def test_units_needed_is_the_smallest_size_that_reaches_the_full_probe(dump):
 
 
 @pytest.mark.parametrize("continuous", [False, True])
-def test_a_fold_counts_by_its_pairs_or_its_squares(dump, continuous):
+def test_folds_are_weighted_by_pairs_or_squares(dump, continuous):
     labels, rows = labels_of(dump[1], continuous), slice(0, 200)
     train = test = dump[1][rows], labels.values[rows], labels.defined[rows]
     model = RidgeProbes() if continuous else LogisticProbes()
@@ -150,7 +150,7 @@ def test_a_fold_counts_by_its_pairs_or_its_squares(dump, continuous):
         assert found[k] == pytest.approx(expected)
 
 
-def test_scores_of_folds_are_those_of_all_that_they_test():
+def test_scores_of_folds_are_weighted_means():
     """AUROC is weighted by the pairs of each fold; a fold without pairs does not count."""
 
     def fold(scores, weight):

@@ -24,7 +24,7 @@ def result(n_boolean, n_continuous, units=(1, 2, 4), **scores):
     return Result("a", Path(), tuple(records), {}, {}, (), ())
 
 
-def test_a_panel_for_each_hypothesis_has_what_few_units_tell():
+def test_each_hypothesis_has_a_panel_of_its_sparse_scores():
     given = result(7, 2)
     figure = sparse_figure(given)
     panels = [axes for axes in figure.axes if axes.get_title()]
@@ -45,19 +45,19 @@ def test_a_panel_for_each_hypothesis_has_what_few_units_tell():
     assert [axes.get_ylabel() for axes in panels if axes.get_ylabel()] == ["AUROC", "AUROC", "R²"]
 
 
-def test_what_has_no_score_is_not_drawn_and_a_missing_one_is_a_gap():
+def test_missing_scores_are_gaps_and_empty_curves_are_omitted():
     assert drawn(result(2, 0, selected=[None] * 3)) == {}
     (axes,) = [axes for axes in sparse_figure(result(1, 0, selected=[0.0, None, 0.5])).axes if axes.get_title()]
     (line,) = [line for line in axes.lines if line.get_label() == "selected units"]
     np.testing.assert_array_equal(line.get_ydata(), [0, np.nan, 0.5])
 
 
-def test_more_panels_than_a_page_has_room_for_are_left_out():
+def test_panels_beyond_one_page_are_left_out():
     assert sum(bool(axes.get_title()) for axes in sparse_figure(result(50, 3)).axes) == MOST_PANELS
 
 
 @pytest.mark.parametrize("given", [(1, 0), (0, 2), (13, 4)])
-def test_all_words_are_inside(given):
+def test_all_words_are_inside_the_figure(given):
     with paper_style():
         figure = sparse_figure(result(*given))
         FigureCanvasAgg(figure).draw()

@@ -29,7 +29,7 @@ def test_every_sequence_is_on_exactly_one_side(n_sequences, share, seed):
 @pytest.mark.parametrize(
     ("n_sequences", "share", "n_test"), [(200, 0.2, 40), (100, 0.07, 7), (3, 0.05, 1), (3, 0.95, 2), (2, 0.5, 1)]
 )
-def test_size_of_the_test_part(n_sequences, share, n_test):
+def test_the_test_part_has_the_requested_size(n_sequences, share, n_test):
     train, test = split_sequences(np.arange(n_sequences), share, seed=0)
     assert (len(train), len(test)) == (n_sequences - n_test, n_test)
 
@@ -53,7 +53,7 @@ def test_each_sequence_is_tested_equally_often():
 
 @settings(deadline=None)
 @given(st.integers(2, 60), st.integers(2, 60), st.integers(1, 3), st.integers(0, 2**32))
-def test_folds_test_every_group_once_and_the_first_is_the_part_without_folds(n_groups, n_folds, copies, seed):
+def test_folds_test_every_group_once_starting_with_the_plain_split(n_groups, n_folds, copies, seed):
     groups = np.tile(np.arange(n_groups), copies)
     starts = 3 * np.arange(len(groups) + 1)
     if n_folds > n_groups:
@@ -73,7 +73,7 @@ def test_folds_test_every_group_once_and_the_first_is_the_part_without_folds(n_g
 
 
 @pytest.mark.parametrize("share", [0.0, 1.0, -0.1, 1.5, float("nan")])
-def test_share_outside_the_open_interval_is_refused(share):
+def test_a_share_outside_the_open_interval_is_refused(share):
     with pytest.raises(InputError, match="test share"):
         split_sequences(np.arange(10), share, 0)
 
@@ -91,7 +91,7 @@ lengths_and_choice = st.lists(st.integers(0, 6), min_size=1, max_size=12).flatma
 
 @settings(deadline=None)
 @given(lengths_and_choice)
-def test_rows_are_the_concatenated_ranges(case):
+def test_rows_of_sequences_are_the_concatenated_ranges(case):
     lengths, chosen = case
     starts = np.concatenate([[0], np.cumsum(lengths)])
     expected = [row for s in chosen for row in range(starts[s], starts[s + 1])]
@@ -126,7 +126,7 @@ def test_groups_are_never_divided():
         assert len(set(groups[test])) == round(0.3 * n_groups)
 
 
-def test_sequences_of_a_document_are_one_group_where_there_are_enough():
+def test_sequences_of_a_document_form_a_group_given_enough_documents():
     starts = np.arange(31) * 5
     tokens = np.arange(150, dtype=np.uint16)
     assert groups_of(source(starts, starts, tokens)).tolist() == list(range(30))
@@ -156,7 +156,7 @@ def test_equal_sequences_and_equal_documents_are_one_group():
     assert groups_of(source(np.arange(25) * 2, documents, tokens))[::2].tolist() == [0, 1, 2, 3, 4, 5, 6, 2, 7, 8, 2, 9]
 
 
-def test_copies_of_one_sequence_are_one_group_that_is_divided_all_the_same():
+def test_copies_of_one_sequence_form_one_group_but_are_still_split():
     starts = np.arange(6) * 3
     groups = groups_of(source(starts, starts, np.tile([1, 2, 3], 5)))
     assert set(groups) == {0}

@@ -29,7 +29,7 @@ def words(tmp_path):
 
 
 @pytest.mark.parametrize("mended", ["the file", "the flag"])
-def test_a_run_goes_on_with_what_was_mended(words, tmp_path, capsys, texts_to_draw, mended):
+def test_a_run_resumes_with_corrected_input(words, tmp_path, capsys, texts_to_draw, mended):
     assert main(words) == 2
     assert "no hypothesis could be evaluated" in capsys.readouterr().err
     made = {name: contents(tmp_path / "out" / name) for name in ("model", "states.zarr")}
@@ -51,7 +51,7 @@ def test_a_run_goes_on_with_what_was_mended(words, tmp_path, capsys, texts_to_dr
     assert main([*words, "--probe.C", "2"]) == 0
 
 
-def test_a_model_that_learnt_nothing_is_pointed_out(tmp_path, capsys):
+def test_a_model_that_learnt_nothing_gives_a_warning(tmp_path, capsys):
     (tmp_path / "text").write_text("a line\n" * 200)
     train = "hidden 4", "batch 4", "length 10", "steps 5", "learning-rate 1e4", "clip 1e4"
     alone = ["train", str(tmp_path / "text"), "--out", str(tmp_path / "model")]
@@ -63,7 +63,7 @@ def test_a_model_that_learnt_nothing_is_pointed_out(tmp_path, capsys):
     assert capsys.readouterr().err.count("nothing was learnt") == 1
 
 
-def test_a_text_with_hidden_characters_is_pointed_out(tmp_path, capsys):
+def test_a_text_with_hidden_characters_gives_a_warning(tmp_path, capsys):
     (tmp_path / "text").write_bytes(b"a line\r\n" * 200)
     train = "hidden 4", "batch 4", "length 10", "steps 2"
     alone = ["train", str(tmp_path / "text"), "--out", str(tmp_path / "model")]
@@ -77,7 +77,7 @@ def test_a_text_with_hidden_characters_is_pointed_out(tmp_path, capsys):
     assert said.endswith("need 8: give more --sample.sequences, or test all with --probe.folds\n")
 
 
-def test_a_tagger_that_comes_later_is_asked_then(tmp_path, capsys, data, monkeypatch, texts_to_draw):
+def test_tagger_data_installed_later_is_used_on_resuming(tmp_path, capsys, data, monkeypatch, texts_to_draw):
     monkeypatch.setattr(nltk.data, "path", [])
     monkeypatch.delenv("NLTK_DATA", raising=False)
     parts_of_speech._tagger.cache_clear()

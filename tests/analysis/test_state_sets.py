@@ -5,7 +5,7 @@ from gatescope.analysis.state_sets import state_sets
 NAMES = ["layer0/h", "layer0/c", "layer0/gates/i", "layer1/entropy"]
 
 
-def test_every_array_alone_and_the_recurrent_ones_together():
+def test_state_sets_are_single_arrays_and_all_recurrent_ones():
     expected = {name: [name] for name in NAMES[:3]} | {"all": NAMES[:2]}
     assert state_sets(NAMES, "post") == expected
 
@@ -15,18 +15,18 @@ def test_gates_have_no_value_before_the_first_character():
     assert state_sets(NAMES[2:], "pre") == {}
 
 
-def test_one_array_is_no_set_of_all():
+def test_one_array_has_no_set_named_all():
     assert state_sets(["h"], "post") == {"h": ["h"]}
     assert state_sets(NAMES[3:], "post") == {}
 
 
-def test_files_of_lstmvis_have_gates_and_scores_too():
+def test_lstmvis_names_of_gates_and_scores_are_recognised():
     names = ["output1", "states1", "input1", "forget1", "hidden1", "gate_o1", "entropy2", "log_probability2"]
     assert state_sets(names, "post")["all"] == ["output1", "states1"]
     assert list(state_sets(names, "post")) == [*names[:6], "all"]
     assert list(state_sets(names, "pre")) == ["output1", "states1", "all"]
 
 
-def test_what_others_call_hidden_is_a_state():
+def test_arrays_named_hidden_or_output_count_as_states():
     assert state_sets(["hidden1", "hidden2"], "post")["all"] == ["hidden1", "hidden2"]
     assert state_sets(["hidden1", "output2", "entropy"], "post")["all"] == ["hidden1", "output2"]

@@ -19,7 +19,7 @@ def planted(tmp_path_factory):
     return planted_states(tmp_path_factory.mktemp("planted") / "states.zarr")[0]
 
 
-def test_no_sequence_is_in_training_and_test(planted):
+def test_training_and_test_sequences_are_disjoint(planted):
     study = Study(planted, ProbeConfig(), seed=0)
     assert not set(study.train) & set(study.test)
     assert len(study.test) == N_SEQUENCES // 5
@@ -27,7 +27,7 @@ def test_no_sequence_is_in_training_and_test(planted):
     assert study.state_sets["all"] == ["layer0/h", "layer0/c"]
 
 
-def test_pre_alignment_reads_the_state_before(planted):
+def test_pre_alignment_reads_the_previous_state(planted):
     study = Study(planted, ProbeConfig(alignment="pre"), seed=0)
     assert list(study.state_sets) == ["layer0/h", "layer0/c", "all"]
     unit = {"states": "layer0/c", "unit": 5}
@@ -40,13 +40,13 @@ def test_pre_alignment_reads_the_state_before(planted):
 
 
 @pytest.mark.parametrize("ranking", ["auroc", "weight_sd", "weight"])
-def test_units_are_ranked_as_is_asked_where_there_are_classes_to_tell_apart(planted, ranking):
+def test_continuous_hypotheses_replace_ranking_by_auroc_with_correlation(planted, ranking):
     study = Study(planted, ProbeConfig(ranking=ranking), seed=0)
     assert study.ranking("plain") == study.ranking("balanced") == ranking
     assert study.ranking("none") == ("correlation" if ranking == "auroc" else ranking)
 
 
-def test_scores_are_no_states(tmp_path):
+def test_scores_are_not_probed_as_states(tmp_path):
     def study(name, arrays):
         attributes = {"vocabulary": list("abcd")}
         starts = np.arange(0, 41, 4, dtype=np.int64)
@@ -64,7 +64,7 @@ def test_scores_are_no_states(tmp_path):
         study("only", scores)
 
 
-def test_what_fits_share_is_made_once_for_each_set_of_hypotheses(planted):
+def test_shared_inputs_are_computed_once_per_set_of_hypotheses(planted):
     study, (some, others) = Study(planted, ProbeConfig(), seed=0), (labels("some"), labels("others"))
     made = []
 
@@ -82,7 +82,7 @@ def labels(name):
     return Labels((hypothesis(name),), np.zeros((N, 1), bool), np.ones((N, 1), bool))
 
 
-def test_what_is_tested_is_told_by_characters_sequences_and_labels(tmp_path):
+def test_the_test_digest_depends_on_characters_sequences_and_labels(tmp_path):
     """The two tested sequences are neighbours, so their border may move without changing which rows are tested."""
     label, text = np.arange(40) % 3 == 0, np.random.default_rng(0).integers(4, size=40)
 

@@ -32,7 +32,7 @@ def fitted(planted, name="all", weighting="plain", **config):
     return study, *fit_study(study, name, labels, weighting)
 
 
-def test_states_that_know_the_last_characters_alone_know_nothing(tmp_path):
+def test_states_that_hold_only_the_last_characters_know_nothing(tmp_path):
     """Labels are linear in the last characters, but each context is rare, so a table of contexts cannot learn them."""
     rng = np.random.default_rng(3)
     tokens = rng.integers(16, size=N).astype(np.uint8)
@@ -51,7 +51,7 @@ def test_states_that_know_the_last_characters_alone_know_nothing(tmp_path):
     assert verdict(record) != "known"
 
 
-def test_states_that_know_how_far_the_text_has_come_alone_know_nothing(tmp_path):
+def test_states_that_hold_only_the_position_know_nothing(tmp_path):
     """The label becomes likelier as the text goes on, and the states only count characters."""
     rng = np.random.default_rng(4)
     tokens, read = rng.integers(4, size=N).astype(np.uint8), np.arange(N) % LENGTH
@@ -69,7 +69,7 @@ def test_states_that_know_how_far_the_text_has_come_alone_know_nothing(tmp_path)
 
 
 @pytest.mark.parametrize("ranking", ["weight", "weight_sd", "auroc"])
-def test_the_planted_unit_is_found_and_chance_is_not(planted, ranking):
+def test_the_planted_unit_is_found_and_random_labels_are_not(planted, ranking):
     _, (found, chance), _, _ = fitted(planted, ranking=ranking)
     best = found["top_units"][0]
     assert (best["states"], best["unit"]) == PLANTED
@@ -85,7 +85,7 @@ def test_the_planted_unit_is_found_and_chance_is_not(planted, ranking):
 
 @pytest.mark.parametrize("weighting", ["plain", "balanced"])
 @pytest.mark.parametrize("name", ["layer0/c", "all"])
-def test_scores_are_those_of_scikit_learn_on_the_same_rows(planted, name, weighting):
+def test_scores_equal_scikit_learn_on_the_same_rows(planted, name, weighting):
     study, (record, _), weights, _ = fitted(planted, name, weighting, C=(0.5,))
     dump, labels = planted
     X = dump.features(study.state_sets[name]).astype(np.float64)
@@ -100,7 +100,7 @@ def test_scores_are_those_of_scikit_learn_on_the_same_rows(planted, name, weight
     assert record["top_units"][0]["auroc"] == pytest.approx(roc_auc_score(y[train], X[train, column]), abs=1e-9)
 
 
-def test_undefined_rows_count_nowhere(planted):
+def test_undefined_rows_never_count(planted):
     dump, labels = planted
     defined = labels.defined.copy()
     defined[:, 0] = np.arange(N) % 2 == 0
@@ -112,7 +112,7 @@ def test_undefined_rows_count_nowhere(planted):
     assert record["f1"] > 0.9
 
 
-def test_balanced_odds_are_carried_back_by_the_rows_that_are_defined(planted):
+def test_balanced_odds_are_restored_using_only_defined_rows(planted):
     """Most negatives are undefined, so the classes are less unequal than over all rows."""
     dump, labels = planted
     defined = labels.defined & (labels.values | (np.arange(N) % 3 == 0)[:, None])
@@ -152,7 +152,7 @@ def test_a_continuous_hypothesis_is_scored_by_r2(planted):
     assert record["baseline_text_r2"] < 0.1
 
 
-def test_what_all_values_have_in_common_is_not_scored(planted):
+def test_a_common_offset_of_values_does_not_change_scores(planted):
     """Seconds since 1970, a number beside which single precision cannot resolve a minute."""
     dump, _ = planted
     value = 3 * dump.features(["layer0/h"])[:, [2]].astype(np.float64) + np.random.default_rng(0).normal(size=(N, 1))
@@ -186,7 +186,7 @@ def test_standard_errors_are_robust_to_sequences(planted):
 
 @pytest.mark.parametrize("alignment", ["post", "pre"])
 @pytest.mark.parametrize("weighting", ["plain", "balanced", "none"])
-def test_states_that_do_not_fit_into_memory_give_the_same(planted, weighting, alignment, monkeypatch):
+def test_states_larger_than_memory_give_the_same_records(planted, weighting, alignment, monkeypatch):
     # Fits are so exact that a ranking by predictions does not depend on where they stopped.
     exact = {"tol": 1e-10} if weighting != "none" else {}
     monkeypatch.setattr(fold_fit, "estimator_of", lambda *given: estimator_of(*given).set_params(**exact))
@@ -214,7 +214,7 @@ def test_states_that_do_not_fit_into_memory_give_the_same(planted, weighting, al
         np.testing.assert_allclose(predictions_again[name].values, prediction.values, atol=1e-4)
 
 
-def test_continuous_scores_have_an_interval_and_the_table_beside_them(planted):
+def test_continuous_scores_have_an_interval_and_a_text_baseline(planted):
     dump, labels = planted
     continuous = Labels(
         (hypothesis("planted", "continuous"),), labels.values[:, :1].astype(np.float32), labels.defined[:, :1]
@@ -224,7 +224,7 @@ def test_continuous_scores_have_an_interval_and_the_table_beside_them(planted):
     assert record["baseline_text_r2"] < 0.2 < record["r2_low"]
 
 
-def test_the_first_unit_is_scored_alone_on_unseen_sequences(planted, f1_above):
+def test_the_first_unit_is_scored_by_itself_on_unseen_sequences(planted, f1_above):
     study, (found, chance), _, _ = fitted(planted)
     dump, labels = planted
     X = dump.features(study.state_sets["all"]).astype(np.float64)

@@ -45,7 +45,7 @@ BALANCED = PLAIN | {"weighting": "balanced", "accuracy": 1.0, "recall": None, "a
 DEPTH = record("depth", "none", "continuous", r2=0.81, r2_low=0.7, r2_high=0.86, pearson=-0.9, baseline_text_r2=0.4)
 
 
-def test_a_row_holds_the_pairs_of_the_paper():
+def test_a_row_shows_plain_and_balanced_pairs():
     table = paper_table([PLAIN, BALANCED])
     assert [column.header for column in table.columns] == HEADINGS
     assert cells(table) == [
@@ -53,13 +53,13 @@ def test_a_row_holds_the_pairs_of_the_paper():
     ]
 
 
-def test_what_is_known_has_a_star():
+def test_known_hypotheses_have_a_star():
     known = {"auroc_over_text_low": 0.01}
     deep = {"r2_over_text_low": 0.1, "r2_over_text_high": 0.3}
     assert [row[0] for row in cells(paper_table([PLAIN | known, DEPTH | deep]))] == ["string*", "depth*"]
 
 
-def test_one_weighting_alone_gives_single_numbers():
+def test_a_single_weighting_gives_single_numbers():
     assert cells(paper_table([BALANCED]))[0][1:8] == ["1.00", ".84", "–", ".87", ".63", ".10–.98", ".90"]
 
 
@@ -70,7 +70,7 @@ def test_continuous_hypotheses_come_last_with_r2_and_pearson():
     assert table.rows[0].end_section
 
 
-def test_all_states_are_shown_and_another_set_is_named():
+def test_a_state_set_other_than_all_is_named():
     layer, every = (PLAIN | {"states": name, "f1": f1} for name, f1 in (("layer0/h", 0.11), ("all", 0.33)))
     only = PLAIN | {"hypothesis": "comment", "states": "layer1/h", "f1": 0.22}
     rows = cells(paper_table([layer, every, only]))
@@ -78,7 +78,7 @@ def test_all_states_are_shown_and_another_set_is_named():
     assert [row[4] for row in rows] == [".33", ".22"]
 
 
-def test_states_that_all_rows_share_are_named_once():
+def test_a_state_set_shared_by_all_rows_is_named_once():
     alone = [PLAIN | {"states": "layer0/h"}, DEPTH | {"states": "layer0/h"}]
     table = paper_table(alone)
     assert [row[0] for row in cells(table)] == ["string", "depth"]
@@ -86,14 +86,14 @@ def test_states_that_all_rows_share_are_named_once():
     assert "states:" not in str(paper_table([PLAIN, DEPTH]).caption)
 
 
-def test_without_a_text_nothing_is_said_of_a_star():
+def test_the_caption_explains_stars_only_with_a_text_baseline():
     without = PLAIN | {"baseline_text_auroc": None}
     caption = str(paper_table([without, DEPTH | {"baseline_text_r2": None}]).caption)
     assert caption == "the text is unknown: without a text baseline nothing counts as known; pairs are plain/balanced"
     assert str(paper_table([without, DEPTH]).caption).startswith("* known")
 
 
-def test_what_the_test_rows_cannot_score_says_why():
+def test_rows_that_cannot_be_scored_give_the_reason():
     nowhere = PLAIN | {"auroc": None, "prevalence": 0.0}
     assert cells(paper_table([nowhere]))[0][0] == "string\n holds nowhere in the test sequences"
 
@@ -107,24 +107,24 @@ def test_what_the_test_rows_cannot_score_says_why():
         (("max_iter", "one_class"), "string\n plain: max_iter\n balanced: one_class"),
     ],
 )
-def test_a_fit_that_did_not_converge_is_seen(statuses, label):
+def test_a_fit_that_did_not_converge_is_shown(statuses, label):
     records = [PLAIN | {"status": statuses[0]}, BALANCED | {"status": statuses[1]}]
     assert cells(paper_table(records))[0][0] == label
 
 
-def test_what_was_not_fitted_has_dashes_and_no_unit():
+def test_unfitted_hypotheses_have_dashes_and_no_unit():
     empty = record("string", status="one_class") | {"top_units": []}
     assert cells(paper_table([empty]))[0] == ["string\n one_class", *["–"] * 8]
 
 
-def test_names_are_text_and_not_markup_or_control():
+def test_names_are_shown_literally():
     wild = PLAIN | {"hypothesis": "[bold]x[/] \x1b[31m\u202e"}
     assert "[bold]x[/] U+001B[31mU+202E" in printed(paper_table([wild]), width=160)
     assert "\x1b" not in printed(paper_table([wild]))
 
 
 @pytest.mark.parametrize("width", [80, 100, 160])
-def test_no_number_is_cut(width):
+def test_no_number_is_truncated(width):
     full = PLAIN | {"hypothesis": "a_rather_long_hypothesis_name_of_a_user", "accuracy": 1.0}
     text = printed(paper_table([full, full | {"weighting": "balanced"}, DEPTH]), width)
     assert "…" not in text

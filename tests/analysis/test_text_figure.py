@@ -40,12 +40,12 @@ def test_text_is_laid_out_as_in_an_editor():
     assert "".join(glyph for *_, glyph in cells) == "ab→c↵→defgh"
 
 
-def test_a_newline_hangs_over_rather_than_making_a_line():
+def test_a_newline_overhangs_instead_of_starting_a_line():
     cells, _ = _cells("abcd\ne", 4)
     assert [(line, column) for line, column, *_ in cells] == [(0, 0), (0, 1), (0, 2), (0, 3), (0, 4), (1, 0)]
 
 
-def test_text_beyond_the_last_line_is_cut():
+def test_text_beyond_the_last_line_is_dropped():
     assert _cells("\n" * 60, 44)[1]
     cells, complete = _cells("\n" * 61, 44)
     assert (len(cells), complete) == (60, False)
@@ -55,7 +55,7 @@ def test_text_beyond_the_last_line_is_cut():
 
 
 @pytest.mark.parametrize("character", ["\x00", "\u202e", "\ud800", "漢", "\u0301", "\U000e0001"])
-def test_what_the_font_cannot_draw_in_a_cell_is_a_box(character):
+def test_undrawable_characters_become_boxes(character):
     assert _cells(character, 8)[0][0][3] == "□"
 
 
@@ -69,7 +69,7 @@ def rgb(colour):
     return tuple(bytes.fromhex(colour[1:]))
 
 
-def test_each_panel_has_the_colour_of_its_numbers():
+def test_the_colours_of_each_panel_match_its_numbers():
     # Blanks, so that no glyph covers the tint.
     text = " " * 4
     figure = text_figure(excerpt(text, (0, 1, 1, None), (0.0, 0.3, 1.0, 1.0), (-1.0, 0.3, 0.7, None)))
@@ -95,7 +95,7 @@ def test_each_panel_has_the_colour_of_its_numbers():
     assert np.all(np.ptp(cell, axis=1) < 24)
 
 
-def test_each_character_stands_in_its_cell():
+def test_each_character_is_drawn_in_its_cell():
     image = pixels(text_figure(excerpt("x\nM\t|")), dpi=288)
     ink, line = np.all(image < 96, axis=2), int(4 * CELL_HEIGHT)
     for i_panel in range(3):

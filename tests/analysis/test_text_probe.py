@@ -30,7 +30,7 @@ def one_hot(tokens, rows, alignment, kept, k):
 @pytest.mark.parametrize("k", [5, 0])
 @pytest.mark.parametrize("alignment", ["post", "pre"])
 @pytest.mark.parametrize("weighting", ["plain", "balanced", "none"])
-def test_predictions_are_those_of_scikit_learn(weighting, alignment, k, monkeypatch):
+def test_predictions_equal_scikit_learn(weighting, alignment, k, monkeypatch):
     rng = np.random.default_rng(0)
     monkeypatch.setattr(text_probe, "MOST_CHARACTERS", 4)
     monkeypatch.setattr(text_probe, "_BLOCK_ROWS", 100)
@@ -55,7 +55,7 @@ def test_predictions_are_those_of_scikit_learn(weighting, alignment, k, monkeypa
         np.testing.assert_allclose(found[:, column], expected, atol=2e-3)
 
 
-def test_of_many_rows_some_are_fitted_whatever_the_length_of_sequences(monkeypatch):
+def test_subsampled_rows_do_not_align_with_sequence_lengths(monkeypatch):
     tokens, rows = np.zeros(N, np.uint8), np.arange(N)
     y = (rows % 30 >= 15)[:, None]
     # One row in 30 is fitted, and sequences have 30 rows: taking every 30th would always hit the same place.
@@ -69,21 +69,21 @@ def test_of_many_rows_some_are_fitted_whatever_the_length_of_sequences(monkeypat
     assert roc_auc_score(y, probe.predict_proba(tokens, STARTS, rows)) > 0.99
 
 
-def test_one_class_and_no_label_predict_without_telling_rows_apart():
+def test_one_class_and_no_label_give_constant_predictions():
     tokens, rows = np.zeros(N, np.uint8), np.arange(N)
     Y, weight = np.stack([rows >= 0, rows % 2 == 0], axis=1), np.stack([rows >= 0, rows < 0], axis=1)
     found = TextProbe(STARTS, "plain").fit(tokens, STARTS, rows, Y, weight).predict_proba(tokens, STARTS, rows)
     np.testing.assert_array_equal(found, np.broadcast_to(found[0], (N, 2)))
 
 
-def test_places_are_told_to_the_end_of_the_longest_text():
+def test_position_columns_cover_the_longest_text():
     starts, far = np.array([0, 2**40]), np.array([0, 2**31 - 2, 2**31 - 1, 2**39])
     probe = TextProbe(starts, "plain", k=0).fit(np.zeros(1, np.uint8), starts, np.zeros(1, int), *np.ones((2, 1, 1)))
     found = probe._columns(np.zeros(1, np.uint8), starts, far)
     assert found.argmax(axis=1).tolist() == [0, 62, 62, 63] and (found.sum(axis=1) == 1).all()
 
 
-def test_characters_reach_into_the_document_and_the_place_does_not():
+def test_context_crosses_sequences_of_a_document_but_position_does_not():
     tokens, rows = np.random.default_rng(2).integers(7, size=N).astype(np.uint8), np.arange(N)
     value = np.stack([rows % 30, np.roll(tokens, 4)], axis=1).astype(float)
     value[:4, 1] = 0

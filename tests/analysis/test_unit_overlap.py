@@ -62,7 +62,7 @@ def test_the_share_is_the_mean_over_resamples_of_sequences(case, kind, monkeypat
     assert found[1] < 0.8 < 0.95 < found[0] and np.isnan(found[2])
 
 
-def test_resamples_in_which_a_hypothesis_does_not_hold_are_left_out(case):
+def test_resamples_without_a_positive_are_left_out(case):
     study, labels, states = case
     # It holds in one training sequence, which a third of the resamples lack; then it holds nowhere.
     values = labels.values & (np.arange(S * T) // T == TRAINED[0])[:, None]
@@ -72,13 +72,13 @@ def test_resamples_in_which_a_hypothesis_does_not_hold_are_left_out(case):
     assert 0 < found[0] <= 1 and np.isnan(found[1])
 
 
-def test_one_document_cannot_be_drawn_anew(case):
+def test_one_document_cannot_be_resampled(case):
     study, labels, states = case
     study.group_of = np.zeros(S, int)
     assert np.isnan(top_units_overlap(study, None, labels, states, "auroc", np.zeros((3, 2), int))).all()
 
 
-def test_correlations_are_numpys_of_rows_as_often_as_they_are_drawn():
+def test_correlations_equal_numpy_on_resampled_rows():
     rng = np.random.default_rng(1)
     # Far from zero, with few rows in each resample, so that means differ from those of all rows.
     x, Y = rng.normal(50, 1, size=(60, 3)), rng.normal(7, 2, size=(60, 2))

@@ -44,7 +44,7 @@ def printed(view, width=80):
     return console.export_text(clear=False), console.export_text(styles=True)
 
 
-def test_it_says_what_the_view_holds():
+def test_the_page_shows_everything_in_the_view():
     lines = printed(view())[0].splitlines()
     text = " ".join(" ".join(line.split()) for line in lines)
     for words in (
@@ -63,7 +63,7 @@ def test_it_says_what_the_view_holds():
     assert lines[-2:] == ["ab↵", "cU+001B"]
 
 
-def test_the_text_is_painted_by_value_and_escapes_do_not_reach_the_terminal():
+def test_text_is_painted_by_value_with_escapes_neutralised():
     styled = printed(view())[1]
     painted = styled[styled.rindex("to 2.2:") :]
     assert "\x1b[31m" not in styled
@@ -79,13 +79,13 @@ def test_a_constant_has_a_page():
     assert "hypothesis" not in text and "character read:" not in text
 
 
-def test_no_character_is_among_the_highest_and_the_lowest():
+def test_no_character_is_listed_as_both_highest_and_lowest():
     for n, said in ((1, "read: 'a' 1.00"), (2, "read: 'a' 1.00; lowest '\\n' 0.50")):
         text = printed(view(characters=[("a", 1.0, 20), ("\n", 0.5, 30)][:n]))[0]
         assert said.replace("'\\n'", "↵") in text and ("lowest" in text.partition("highest, after")[0]) == (n > 1)
 
 
-def test_the_command_prints_it(tmp_path, capsys):
+def test_the_unit_command_prints_the_page(tmp_path, capsys):
     rng = np.random.default_rng(0)
     tokens, starts = rng.integers(3, size=900).astype(np.uint8), np.arange(0, 901, 90)
     about = {"vocabulary": list("ab\n")}

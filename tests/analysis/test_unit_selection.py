@@ -39,7 +39,7 @@ def missed(X, y, columns):
 
 @pytest.mark.parametrize("continuous", [False, True])
 @pytest.mark.parametrize("block", [2048, 100])
-def test_each_unit_is_the_one_that_leaves_least(states, monkeypatch, continuous, block):
+def test_each_selected_unit_minimises_the_residual(states, monkeypatch, continuous, block):
     monkeypatch.setattr(row_blocks, "BLOCK_ROWS", block)
     Y, defined = labels_of(states, continuous)
     found = selected_units(states, np.where(defined, Y, ~Y if Y.dtype == bool else np.nan), defined, 7)
@@ -57,7 +57,7 @@ def test_each_unit_is_the_one_that_leaves_least(states, monkeypatch, continuous,
     assert set(found[0][:2]) in ({2, 7}, {4, 7}) and set(found[1][:3]) == {0, 3, 8}
 
 
-def test_where_nothing_tells_units_are_still_named_once(states):
+def test_uninformative_labels_still_rank_each_unit_once(states):
     same, nowhere = np.ones((N, 1), bool), np.zeros((N, 1), bool)
     for Y, defined in ((same, same), (nowhere, same), (same, nowhere)):
         with np.errstate(all="raise"):
@@ -65,7 +65,7 @@ def test_where_nothing_tells_units_are_still_named_once(states):
         assert sorted(found) == list(range(H))
 
 
-def test_states_far_from_zero_and_rows_that_do_not_count():
+def test_selection_handles_offsets_and_undefined_rows():
     rng = np.random.default_rng(0)
     X = rng.normal(size=(2000, 6))
     Y = (X[:, [4]] + 0.5 * X[:, [2]] + 0.1 * rng.normal(size=(2000, 1))) > 0

@@ -51,14 +51,14 @@ def column(dump, unit):
     return dump.array("layer0/h")[:, [unit]][:, 0].astype(np.float64)
 
 
-def test_its_numbers_are_numpys(dump):
+def test_summary_statistics_equal_numpy(dump):
     view, x = view_unit(dump, "layer0/h", NOISE), column(dump, NOISE)
     assert (view.name, view.n_rows, view.n_sequences) == ("layer0/h 3", N, S)
     np.testing.assert_allclose([view.mean, view.sd, view.least, view.greatest], [x.mean(), x.std(), x.min(), x.max()])
 
 
 @pytest.mark.parametrize("unit", [SLOW, NOISE])
-def test_memory_is_where_the_autocorrelation_within_sequences_falls_below_1_e(dump, unit):
+def test_memory_is_the_lag_where_autocorrelation_falls_below_1_e(dump, unit):
     x = column(dump, unit).reshape(S, T) - column(dump, unit).mean()
     correlations = [(x[:, lag:] * x[:, :-lag]).mean() / x.var() for lag in range(1, T)]
     expected = 1 + next(i for i, r in enumerate(correlations) if r < 1 / np.e)
@@ -72,7 +72,7 @@ def test_a_constant_has_neither_memory_nor_variance(dump):
 
 
 @pytest.mark.parametrize(("longest", "found"), [(8, None), (9, 9)])
-def test_memory_is_looked_for_so_far(dump, monkeypatch, longest, found):
+def test_memory_is_searched_up_to_a_limit(dump, monkeypatch, longest, found):
     monkeypatch.setattr(unit_view, "LONGEST_MEMORY", longest)
     assert view_unit(dump, "layer0/h", SLOW).memory == found
 
@@ -83,13 +83,13 @@ def test_memory_ends_with_the_sequence(dump, tmp_path):
 
 
 @pytest.mark.parametrize("unit", [LAST, SLOW])
-def test_the_share_of_the_last_character_is_that_of_a_regression(dump, unit):
+def test_the_share_of_the_last_character_equals_a_regression(dump, unit):
     one_hot, x = np.eye(4)[dump.tokens[:]], column(dump, unit)
     expected = LinearRegression().fit(one_hot, x).score(one_hot, x)
     np.testing.assert_allclose(view_unit(dump, "layer0/h", unit).of_last_character, expected, atol=1e-12)
 
 
-def test_characters_come_from_the_highest_mean_on_and_rare_ones_do_not(dump):
+def test_characters_are_sorted_by_mean_and_rare_ones_omitted(dump):
     times = np.bincount(dump.tokens[:])
     assert view_unit(dump, "layer0/h", LAST).characters == [
         ("a", 2, times[0]),
@@ -103,7 +103,7 @@ def test_a_character_that_is_read_just_often_enough_is_listed(dump, monkeypatch)
     assert ("z", 0.5, 3) in view_unit(dump, "layer0/h", LAST).characters
 
 
-def test_what_it_tells_is_as_scikit_learn_and_scipy_have_it(dump):
+def test_scores_of_hypotheses_equal_scikit_learn_and_scipy(dump):
     hypotheses = [pattern("a=a"), pattern("b=b"), pattern("never=q"), *select(["column"], "any")]
     view, text = view_unit(dump, "layer0/h", LAST, hypotheses), np.array(list(dump.text()))
     assert [each.hypothesis for each in view.told] == ["a", "b", "column"]
@@ -120,14 +120,14 @@ def test_what_it_tells_is_as_scikit_learn_and_scipy_have_it(dump):
         assert 0 < told[letter].low < told[letter].score < told[letter].high < 1
 
 
-def test_hypotheses_of_both_kinds_are_in_the_order_of_what_lies_above_chance(dump):
+def test_hypotheses_of_both_kinds_are_sorted_by_score_above_chance(dump):
     of_a = Hypothesis("a", "any", "continuous", "past", "", lambda text: [{"a": 1, "b": 0.1}.get(c, 0) for c in text])
     told = view_unit(dump, "layer0/h", LAST, [pattern("aa=a(?=a)"), of_a]).told
     assert [each.hypothesis for each in told] == ["a", "aa"]
     assert 2 * told[1].score - 1 < told[0].score < told[1].score
 
 
-def test_intervals_are_those_of_the_scorer(dump):
+def test_intervals_equal_those_of_the_scorer(dump):
     hypotheses = [*select(["newline_next"], "any"), pattern("z=z")]
     boolean, _, _ = label_dump(dump, hypotheses)
     assert not boolean.defined.all()
@@ -141,12 +141,12 @@ def test_intervals_are_those_of_the_scorer(dump):
 
 
 @pytest.mark.parametrize("n_sequences", [7, 8])
-def test_of_few_sequences_there_is_no_interval(tmp_path, n_sequences):
+def test_fewer_than_eight_sequences_have_no_interval(tmp_path, n_sequences):
     view = view_unit(write(tmp_path / "states.zarr", n_sequences), "layer0/h", NOISE, [pattern("a=a")])
     assert np.isnan(view.told[0].low) == (n_sequences < 8) and not np.isnan(view.told[0].score)
 
 
-def test_places_are_the_extremes_of_stretches_in_order(dump, monkeypatch):
+def test_places_are_the_sorted_extremes_of_stretches(dump, monkeypatch):
     monkeypatch.setattr(unit_view, "STRETCH", 50)
     monkeypatch.setattr(unit_view, "N_PLACES", 30)
     view, x, text = view_unit(dump, "layer0/h", NOISE), column(dump, NOISE), dump.text()
@@ -163,7 +163,7 @@ def test_places_are_the_extremes_of_stretches_in_order(dump, monkeypatch):
     assert view.text == text[widest] and (view.values == x[widest]).all()
 
 
-def test_of_many_characters_the_first_are_looked_at(dump, monkeypatch):
+def test_only_the_first_rows_of_a_long_dump_are_viewed(dump, monkeypatch):
     monkeypatch.setattr(unit_view, "MOST_ROWS", 1000)
     view, x = view_unit(dump, "layer0/h", NOISE, [pattern("a=a")]), column(dump, NOISE)[:1000]
     assert (view.n_rows, view.n_sequences, view.mean) == (1000, 12, x.mean())
@@ -171,7 +171,7 @@ def test_of_many_characters_the_first_are_looked_at(dump, monkeypatch):
     np.testing.assert_allclose(view.told[0].score, max(area, 1 - area))
 
 
-def test_what_cannot_be_looked_at(dump, tmp_path):
+def test_units_that_cannot_be_viewed_are_refused(dump, tmp_path):
     with pytest.raises(InputError, match=r"has units 0 to 4, not 5"):
         view_unit(dump, "layer0/h", 5)
     with pytest.raises(InputError, match=r"has units 0 to 4, not -1"):

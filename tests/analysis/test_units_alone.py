@@ -27,7 +27,7 @@ def states():
     return X, Y, rng.random((N, K)) < 0.8
 
 
-def test_correlations_are_numpys_over_the_rows_that_are_defined(states, monkeypatch):
+def test_correlations_equal_numpy_over_defined_rows(states, monkeypatch):
     X, Y, defined = states
     Y = np.where(defined, Y, np.nan)
     monkeypatch.setattr(row_blocks, "SCRATCH_BYTES", 100 * H * 8)
@@ -41,7 +41,7 @@ def test_correlations_are_numpys_over_the_rows_that_are_defined(states, monkeypa
     assert np.isnan(unit_correlations(X, np.ones((N, 1)), np.ones((N, 1), bool))).all()
 
 
-def test_a_hypothesis_is_told_in_the_terms_of_its_kind(states):
+def test_boolean_labels_use_auroc_and_continuous_ones_correlation(states):
     X, Y, defined = states
     (name, auroc), *_ = units_alone(X, Y > 0, defined, None).items()
     rows = defined[:, 0]
@@ -49,7 +49,7 @@ def test_a_hypothesis_is_told_in_the_terms_of_its_kind(states):
     assert list(units_alone(X, Y, defined, None)) == ["correlation"]
 
 
-def test_mean_ranks_lie_as_far_apart_as_auroc_from_one_half(states):
+def test_rank_differences_equal_auroc_distance_from_one_half(states):
     X, Y, _ = states
     found = rank_differences(ranks_of(X), Y > 0, np.ones((N, K), bool))
     expected = [[abs(roc_auc_score(Y[:, k] > 0, X[:, h]) - 0.5) for h in range(H)] for k in range(K)]
@@ -63,12 +63,12 @@ def test_mean_ranks_lie_as_far_apart_as_auroc_from_one_half(states):
     assert np.isnan(rank_differences(ranks, np.ones((N, 1), bool), np.ones((N, 1), bool))).all()
 
 
-def test_column_sd_is_numpys():
+def test_column_sd_equals_numpy():
     X = (np.random.default_rng(0).normal(size=(20_000, 3)) * [1, 0.01, 0] + [0, 50, 7]).astype(np.float32)
     np.testing.assert_allclose(column_sd(X), X.astype(np.float64).std(axis=0), rtol=1e-9, atol=1e-12)
 
 
-def test_the_training_rows_choose_the_threshold_and_the_test_rows_are_scored(states, f1_above):
+def test_the_threshold_is_chosen_on_training_rows_only(states, f1_above):
     X, Y, defined = states
     Y = np.quantile(Y, 0.9, axis=0) < Y
     train, test = slice(0, 600), slice(600, N)
@@ -88,7 +88,7 @@ def test_the_training_rows_choose_the_threshold_and_the_test_rows_are_scored(sta
     assert np.isnan([found["unit"][:, 1], found["unit_above"][:, 1]]).all()
 
 
-def test_of_a_continuous_hypothesis_the_unit_is_turned_by_its_correlation(states):
+def test_units_are_signed_by_their_correlation_with_continuous_labels(states):
     X, Y, defined = states
     given = [(X[rows], Y[rows], defined[rows]) for rows in (slice(0, 600), slice(600, N))]
     alone = {"correlation": np.tile([-0.2, 0.1, 0.0], (3, 1))}

@@ -40,7 +40,7 @@ def test_a_long_reason_is_cut():
     assert str(caught.value).count("x") < LONGEST_REASON + 10
 
 
-def test_an_input_error_of_a_hypothesis_is_left_as_it_is():
+def test_an_input_error_of_a_hypothesis_passes_unchanged():
     with pytest.raises(InputError, match=r"^get the data$"), user_code("hypothesis 'a'", __file__):
         raise InputError("get the data")
 
@@ -59,7 +59,7 @@ def test_exits_and_interrupts_pass_through_user_code(kind):
         raise kind
 
 
-def test_what_succeeds_is_left_alone():
+def test_successful_code_is_unaffected():
     with user_code("a", __file__):
         done = True
     assert done
