@@ -21,7 +21,7 @@ def rows_of(cell):
 
 
 @pytest.mark.parametrize("cell", ["lstm", "gru"])
-def test_every_shape_on_a_gpu(cell):
+def test_every_listed_shape_has_gpu_rows(cell):
     rows = rows_of(cell)
     for shape in LISTED:
         for graph in (False, True):
@@ -37,7 +37,7 @@ def test_every_shape_on_a_gpu(cell):
     assert ("cuda", ON_GPU[0], "float16", "gatescope-capture", True) in rows
 
 
-def test_rows_without_gates():
+def test_rnn_rows_compare_gatescope_with_cudnn():
     assert rows_of("rnn") >= {
         ("cuda", shape, "float16", impl, True) for shape in LISTED for impl in ("gatescope", "cudnn")
     }
@@ -52,7 +52,7 @@ def test_all_schedules_of_a_shape_are_measured(cell):
     assert ("cuda", ON_GPU[0], "float16", "gatescope-wavefront", True) in rows
 
 
-def test_a_run_that_is_cut_off_keeps_its_rows(tmp_path, monkeypatch):
+def test_an_interrupted_run_keeps_its_rows(tmp_path, monkeypatch):
     spec = importlib.util.spec_from_file_location("kept_rows", REPOSITORY / "benchmarks" / "conftest.py")
     kept = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(kept)
@@ -66,7 +66,7 @@ def test_a_run_that_is_cut_off_keeps_its_rows(tmp_path, monkeypatch):
     assert rows == {"x.py::a": 3.0, "x.py::b": 2.0}
 
 
-def test_ratios_are_of_rows_of_a_kind():
+def test_ratios_compare_rows_of_the_same_kind():
     kinds = [("float16", True), ("bfloat16", True), ("float16", False)]
     rows = [
         {"name": "x.py::t", "impl": impl, "dtype": dtype, "graph": graph, "median_s": n + scale, "p20_s": 1, "p80_s": 1}
@@ -77,11 +77,11 @@ def test_ratios_are_of_rows_of_a_kind():
     assert ratios == ["1.00", "2.00", "1.00", "2.00", "1.00", "2.00", "1.00", "2.00", "1.00", "2.00", "1.00", "2.00"]
 
 
-def test_the_tables_are_those_of_the_results():
+def test_the_readme_tables_match_the_results():
     assert tables.page() == tables.README.read_text()
 
 
-def test_the_training_iteration():
+def test_the_training_benchmark_compares_equal_models():
     import bench_train
 
     rows = [row.values for row in bench_train.ROWS]

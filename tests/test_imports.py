@@ -32,7 +32,7 @@ def test_imports_point_one_way(path):
             assert parts[1] in ALLOWED[own], f"{path}: {own} must not import {name}"
 
 
-def test_no_module_imports_one_that_needs_it():
+def test_imports_have_no_cycles():
     """Imports for type hints and within functions count, too."""
     modules = {f"gatescope.{path.parts[-2]}.{path.stem}": path for path in FILES}
     needs = {
@@ -70,7 +70,7 @@ def kernel_modules():
     return found
 
 
-def test_what_users_import_needs_no_triton():
+def test_public_kernel_modules_do_not_import_triton():
     public = {f"gatescope.kernels.{name}" for name in ("lstm", "gru", "rnn", "cells", "sample", "philox", "dropout")}
     assert not public & kernel_modules()
     assert all(name.split(".")[1] == "kernels" for name in kernel_modules() - {"triton"})

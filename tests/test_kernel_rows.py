@@ -14,7 +14,7 @@ from gatescope.kernels.checks import N_GATES
 from gatescope.kernels.gpu import H200
 
 
-def test_every_cell_direction_and_size():
+def test_every_size_has_rows_for_each_cell_and_direction():
     rows = [row.values for row in bench_kernels.ROWS]
     assert len(set(rows)) == len(rows)
     for cell in ("lstm", "gru"):
@@ -33,7 +33,7 @@ def test_every_cell_direction_and_size():
 @pytest.mark.skipif(torch.cuda.is_available(), reason="interpreted kernels; on a GPU each row checks its own answers")
 @pytest.mark.parametrize("cell", ["lstm", "gru"])
 @pytest.mark.parametrize("form", ["persistent", "columns", "steps"])
-def test_what_a_row_times(cell, form):
+def test_each_row_times_the_requested_kernel(cell, form):
     for backward, name in ((False, "advance"), (True, "retreat")):
         layout, walk, _ = bench_kernels.checked(cell, f"gatescope-{form}", backward, (2, 2, 80, 1), "cpu")
         assert (walk.func.__name__, walk.args) == (name, (0, 2))
@@ -52,7 +52,7 @@ def estimated(cell, size, backward):
     }
 
 
-def test_the_fit_finds_the_constants_of_the_estimate():
+def test_the_fit_recovers_the_constants_of_the_estimate():
     rows = [estimated(*row.values[:3]) for row in bench_kernels.ROWS]
     assert len({row["launches"] for row in rows}) == 2
     constants, factors = choose.fitted([*rows, {"microseconds_per_step": 1.0}])

@@ -50,7 +50,7 @@ def write_dump(path):
         writer.append(0, tokens, states)
 
 
-def test_the_script_for_torchrun_finds_what_one_process_finds(tmp_path):
+def test_the_torchrun_script_equals_one_process(tmp_path):
     write_dump(tmp_path / "states.zarr")
     script = SHARED.replace('memory_limit="2GB"', 'memory_limit="2MB", tol=1e-12')
     assert script != SHARED
@@ -67,12 +67,12 @@ def test_the_script_for_torchrun_finds_what_one_process_finds(tmp_path):
         np.testing.assert_allclose(found["intercept"], alone.intercept_, rtol=0, atol=1e-10)
 
 
-def test_there_are_examples_of_every_part():
+def test_every_package_is_used_in_an_example():
     imported = set(re.findall(r"from gatescope\.(\w+)\.", "".join(EXAMPLES)))
     assert imported == {"kernels", "engine", "analysis"} and len(EXAMPLES) >= 4
 
 
-def test_every_command_is_in_the_readme_and_no_page_has_another():
+def test_the_readme_has_every_command_and_pages_name_no_others():
     from gatescope.analysis.cli import COMMANDS
 
     assert set(re.findall(r"`gatescope (\w+)", TEXTS[README])) - {"COMMAND"} == set(COMMANDS)
@@ -95,7 +95,7 @@ def anchors(page):
     [*TEXTS, REPOSITORY / "CONTRIBUTING.md", REPOSITORY / "benchmarks" / "README.md"],
     ids=lambda page: str(page.relative_to(REPOSITORY)),
 )
-def test_links_lead_somewhere(page):
+def test_every_link_has_a_target(page):
     for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text(encoding="utf-8")):
         if "://" not in target:
             path, _, anchor = target.partition("#")
@@ -105,7 +105,7 @@ def test_links_lead_somewhere(page):
 
 
 @pytest.mark.parametrize("folder", ["kernels", "engine", "analysis"])
-def test_every_source_file_has_its_place_in_the_table_of_its_folder(folder):
+def test_every_source_file_is_in_the_table_of_its_folder(folder):
     (part,) = re.findall(
         rf"^## {folder}:.*?(?=^## |\Z)", TEXTS[REPOSITORY / "docs" / "code.md"], re.MULTILINE | re.DOTALL
     )
