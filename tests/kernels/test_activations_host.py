@@ -24,7 +24,7 @@ activate = compiled(_activate, fast=CONTRACT)
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_activations_to_the_last_digits(dtype):
+def test_activations_are_accurate_to_the_last_digits(dtype):
     mpmath.mp.dps = 60
     # Up to where exp with the positive sign exceeds the largest number.
     last = np.arange(-0.5, 0.9, 0.07) + (np.finfo(dtype).maxexp - 1) * np.log(2)

@@ -141,7 +141,7 @@ def test_sampler_kernels_compile_ahead_of_time(tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("architecture", [80, 90])
 @pytest.mark.parametrize("cell", CELLS)
-def test_every_shape_of_the_sampler(cell, architecture, tmp_path):
+def test_every_sampler_shape_compiles_ahead_of_time(cell, architecture, tmp_path):
     shapes = [*SAMPLERS, ("cut 2", 1024, 128), ("cut 3", 128, 512), ("sample 1", 64, 1024)]
     # Besides the weights that stay on chip: those that do not fit, and narrower ones.
     narrow = [("states 2", 1024, 128), ("sample 3", 1024, 128), ("exact 2", 64, 128), ("sample 3", 64, 50)]
@@ -162,8 +162,8 @@ def test_every_shape_of_the_sampler(cell, architecture, tmp_path):
         assert architecture == 80 or len(alone) == 1, alone
 
 
-def test_the_main_shapes(tmp_path):
-    """Each kernel of layers once; test_every_use and test_every_benchmark_shape cover the others."""
+def test_the_main_shapes_compile_ahead_of_time(tmp_path):
+    """Each kernel of layers once; the slow tests below cover other uses and the shapes of the benchmarks."""
     jobs = [[cell, way, 128, 512, "bfloat16", 90, 1] for cell in ("lstm", "gru") for way in DIRECTIONS]
     jobs += [["gru-before", "backward", 128, 512, "bfloat16", 90, 1]]
     jobs += [["rnn", "forward", 128, 512, "bfloat16", 90, 1], ["rnn", "backward", 128, 512, "float32", 90, 1]]
@@ -179,7 +179,7 @@ def test_the_main_shapes(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("architecture", [86, 89, 100, 120])
-def test_other_architectures(architecture, tmp_path):
+def test_other_architectures_compile_ahead_of_time(architecture, tmp_path):
     shapes = [*((b, h, "bfloat16") for b, h in SHAPES[:3]), (128, 128, "float32")]
     jobs = [[cell, way, *shape, architecture, 1] for cell in ("lstm", "gru") for way in DIRECTIONS for shape in shapes]
     told = compile_ahead(jobs, tmp_path)
@@ -193,7 +193,7 @@ def test_other_architectures(architecture, tmp_path):
 
 
 @pytest.mark.slow
-def test_before_compute_capability_8(tmp_path):
+def test_steps_compile_for_gpus_before_compute_capability_8(tmp_path):
     jobs = [[cell, f"{way} step", 128, 512, "float16", 75, 1] for cell in ("lstm", "gru") for way in DIRECTIONS]
     for job, told in compile_ahead([*jobs, ["dropout", "forward", 128, 512, "float16", 75, 1]], tmp_path).items():
         check(job, told)
@@ -207,7 +207,7 @@ USES = {"forward": ("inference", "top", "lower, dropped"), "backward": ("top", "
 @pytest.mark.slow
 @pytest.mark.parametrize("architecture", [80, 90])
 @pytest.mark.parametrize("cell", (*CELLS, "rnn-relu"))
-def test_every_use(cell, architecture, tmp_path):
+def test_every_use_compiles_ahead_of_time(cell, architecture, tmp_path):
     """The launches if nothing is captured or reset: for a layer alone, at the top of a stack, and below it."""
     shapes = [(128, 512, 1), (128, 512, 3), (128, 1024, 2), (128, 1024, 1), (128, 128, 2), (1024, 128, 1)]
     jobs = [
@@ -225,7 +225,7 @@ def test_every_use(cell, architecture, tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("architecture", [80, 90])
 @pytest.mark.parametrize("cell", CELLS)
-def test_every_benchmark_shape(cell, architecture, tmp_path):
+def test_every_benchmark_shape_compiles_ahead_of_time(cell, architecture, tmp_path):
     jobs = [
         [cell, direction, *shape, dtype, architecture, layers]
         for direction in DIRECTIONS

@@ -51,7 +51,7 @@ def test_same_as_torch_nn(pair, bias):
             assert torch.equal(a, b)
 
 
-def test_gru_before(equal_but_for_rounding):
+def test_gru_with_reset_before_the_product_equals_the_reference(equal_but_for_rounding):
     torch.manual_seed(0)
     cell = GRUCell(I, H, reset_after=False, dtype=torch.float64)
     x, h = torch.randn(B, I, dtype=torch.float64), torch.randn(B, H, dtype=torch.float64)
@@ -97,7 +97,7 @@ def test_traced_and_exported_cells_accept_other_batch_sizes(name):
 @pytest.mark.cuda
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["float32", "bfloat16"])
 @pytest.mark.parametrize("name", [*PAIRS, "gru-before"])
-def test_values_on_a_gpu(name, dtype, within_rule, monkeypatch):
+def test_values_on_a_gpu_are_within_rule(name, dtype, within_rule, monkeypatch):
     cell, _, options = PAIRS.get(name, (GRUCell, None, {"reset_after": False}))
     monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
     draws = []
@@ -154,7 +154,7 @@ def test_bad_kind_is_named(pair):
             module(*arguments)
 
 
-def test_unknown_nonlinearity():
+def test_an_unknown_nonlinearity_is_refused():
     with pytest.raises(ValueError, match="expected 'tanh' or 'relu', got 'elu'"):
         RNNCell(I, H, nonlinearity="elu")
 

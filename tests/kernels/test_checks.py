@@ -28,7 +28,7 @@ def test_constructor_refuses_what_torch_nn_refuses(peered, name):
         peered.module(**arguments, **peered.options)
 
 
-def test_constructor_beyond_torch_nn(cell):
+def test_unsupported_constructor_arguments_are_refused(cell):
     with pytest.raises(ValueError, match="proj_size: expected 0, got 2"):
         cell.module(I, H, proj_size=2)
     with pytest.raises(ValueError, match="backend: expected None or one of reference, loop, triton, got 'cudnn'"):

@@ -9,7 +9,7 @@ from gatescope.kernels.dropout import _kept, dropout
 from gatescope.kernels.philox import philox
 
 
-def test_share_scale_and_expectation():
+def test_dropped_share_and_scale_are_as_expected():
     torch.manual_seed(0)
     x = torch.ones(50, 20, 40)
     for p in (0.1, 0.5, 0.9):

@@ -50,7 +50,7 @@ def test_few_steps_equal_the_loop(kind, calls, form, steps, equal_but_for_roundi
         equal_but_for_rounding(k, a, b, 2 * steps * B * 3 * H)
 
 
-def test_one_sequence_and_batch_first(kind, calls):
+def test_single_sequences_and_batch_first_are_run_by_torch(kind, calls):
     module, options, _ = kind
     mine, x = module(I, H, batch_first=True, **options), torch.randn(B, 2, I)
     y, state = mine(x)

@@ -158,7 +158,7 @@ ODD = {
 
 
 @pytest.mark.parametrize("name", ODD)
-def test_odd_shapes_without_bias_and_reset(cell, name, lay_out, within_rule):
+def test_odd_shapes_without_bias_and_reset_are_within_rule(cell, name, lay_out, within_rule):
     shape, layouts = ODD[name]
     # A small number of values has lucky and unlucky roundings.
     seeds = range(1 if shape[3] > 32 else 3)
@@ -242,7 +242,7 @@ def test_gradients_of_unaffected_rows_stay_finite(cell, lay_out):
         assert not dx[:2, 1].isfinite().all()
 
 
-def test_non_contiguous(cell, lay_out):
+def test_noncontiguous_inputs_give_the_same_results(cell, lay_out):
     lay_out(ONE)
     x, *rest = cell.layer(3, 2, 3, 20, dtype=torch.float32)
     expected = cell.results(cell.function, [x, *rest], backend="triton")
@@ -251,7 +251,7 @@ def test_non_contiguous(cell, lay_out):
         torch.testing.assert_close(value, expected[name], rtol=1e-5, atol=1e-5, msg=name)
 
 
-def test_transposed_input(cell, lay_out):
+def test_transposed_input_gives_the_same_gradients(cell, lay_out):
     """Inputs in batch-major layout, dense as they are, get the same gradients as time-major ones."""
     lay_out(ONE)
     x, *rest = cell.layer(3, 3, 5, 20, dtype=torch.float32)

@@ -37,7 +37,7 @@ def activations(x, dtype, device):
 
 @DEVICES
 @DTYPES
-def test_near_float64(dtype, device):
+def test_activations_are_near_float64(dtype, device):
     generator = torch.Generator().manual_seed(0)
     x = torch.cat((torch.linspace(-87, 87, SIZE // 2), torch.randn(SIZE // 2, generator=generator)))
     for found, exact in zip(activations(x, dtype, device), (x.double().sigmoid(), x.double().tanh()), strict=True):

@@ -38,7 +38,7 @@ def test_reference_equals_the_equation(equal_but_for_rounding):
         equal_but_for_rounding(nonlinearity, mine, torch.from_numpy(np.stack(states)), 4 * t * (i + h))
 
 
-def test_unknown_nonlinearity():
+def test_an_unknown_nonlinearity_is_refused():
     with pytest.raises(ValueError, match=r"'elu'.*'tanh' or 'relu'"):
         RNN(3, 4, 1, "elu")
     with pytest.raises(ValueError, match="expected 'tanh' or 'relu', got 'elu'"):

@@ -135,7 +135,7 @@ def test_captures_are_rounded_once(cell, hidden):
         assert (exact is None) == (half is None) and (half is None or torch.equal(exact.half(), half))
 
 
-def test_two_streams_at_once(cell):
+def test_two_streams_at_once_do_not_interfere(cell):
     model = random_model(cell.name, V, 512, 2)
     expected = [sampled(cell.name, model, n, 8, torch.bfloat16, **cell.options) for n in (64, 128)]
     torch.cuda.synchronize()
@@ -164,7 +164,7 @@ def test_a_thousand_launches_with_random_delays_are_bit_identical(cell, monkeypa
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
-def test_choices_of_the_top_characters(cell, dtype):
+def test_top_k_of_one_takes_the_most_probable_character(cell, dtype):
     """With one character left nothing is random: the text is the most probable one."""
     model = converted(random_model(cell.name, V, 128, 1), dtype)
     tokens, _ = sampled(cell.name, model, 40, 8, dtype, Draw(1, 0, 1.0, top_k=1), **cell.options)

@@ -50,7 +50,7 @@ def test_states_default_to_zero_and_unbatched_input_works(peered, form, equal_bu
             equal_but_for_rounding("output", a, b, TERMS)
 
 
-def test_empty_batch(peered, form):
+def test_an_empty_batch_has_the_shapes_of_torch_nn(peered, form):
     mine, theirs = pair(peered, None, **form)
     x, *states = inputs(peered, mine, batch=0)
     result = mine(x, as_state(states))
@@ -78,7 +78,7 @@ def test_same_initial_weights_from_the_same_seed(peered, form):
 
 @pytest.mark.parametrize("enforce_sorted", [True, False])
 @pytest.mark.parametrize("backend", [None, "loop"])
-def test_packed_sequence(peered, form, backend, enforce_sorted, equal_but_for_rounding):
+def test_packed_sequences_equal_torch_nn(peered, form, backend, enforce_sorted, equal_but_for_rounding):
     mine, theirs = pair(peered, backend, **form)
     x, *states = inputs(peered, mine)
     lengths = torch.tensor([11, 7, 2] if enforce_sorted else [2, 11, 7])

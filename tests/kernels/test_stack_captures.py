@@ -117,7 +117,7 @@ def test_weights_are_read_once(cell, backend):
 
 
 @pytest.mark.parametrize("padded", [False, True], ids=["whole", "packed"])
-def test_preactivations_in_16_bits(gated, padded):
+def test_preactivations_in_16_bits_are_rounded_once(gated, padded):
     """The sums are rounded once; logits computed from 16-bit gates would lose whatever exceeds six."""
     module = gated.module(I, H, dtype=torch.bfloat16, **gated.options)
     x = 3 * torch.randn(T, B, I, generator=torch.Generator().manual_seed(1)).bfloat16()

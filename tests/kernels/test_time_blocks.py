@@ -33,7 +33,7 @@ def test_gradcheck(cell, bias, resets):
     assert torch.autograd.gradcheck(lambda *a: cell.function(*a, reset=mask, **cell.options), tensors)
 
 
-def test_whole_and_part_blocks(cell, equal_but_for_rounding):
+def test_whole_and_partial_blocks_equal_the_reference(cell, equal_but_for_rounding):
     """T on either side of a whole number of blocks of steps, with and without saving for backward."""
     for t in (15, 16, 17, 32, 37):
         tensors = cell.layer(2, t, 3, 5)
@@ -72,7 +72,7 @@ def test_gradient_of_a_single_output_equals_the_reference(cell, equal_but_for_ro
             equal_but_for_rounding(name, gradient, zero.expand_as(gradient).double() if other is None else other, 500)
 
 
-def test_strided_and_expanded(cell, equal_but_for_rounding):
+def test_strided_and_expanded_inputs_give_the_same_results(cell, equal_but_for_rounding):
     x, *rest = cell.layer(2, 9, 3, 4)
     expected = cell.results(cell.function, [x, *rest])
     strided = [torch.stack((a.detach(), a.detach()), dim=-1)[..., 0].requires_grad_() for a in (x, *rest)]

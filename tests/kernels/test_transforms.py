@@ -33,7 +33,7 @@ def drawn(*shape, seed=1):
 
 @pytest.mark.parametrize("capture", [(), ("h",)], ids=["plain", "captured"])
 @pytest.mark.parametrize("frozen", [False, True], ids=["trained", "frozen"])
-def test_forward_mode(cell, capture, frozen):
+def test_forward_mode_equals_a_difference_quotient(cell, capture, frozen):
     """Tangents of torch.func.jvp and of a dual level, against a difference of values."""
     module = pair(cell, num_layers=2, bidirectional=True)[0].requires_grad_(not frozen)
     x, tangent = drawn(T, B, I), drawn(T, B, I, seed=2)
@@ -170,7 +170,7 @@ def test_a_compiled_program_differentiates_forward(cell):
 
 
 @pytest.mark.parametrize("steps", [2, T], ids=["few-rows", "many-rows"])
-def test_batches_of_gradients(cell, steps):
+def test_batches_of_gradients_equal_single_ones(cell, steps):
     """Through the operators as they are: one backward pass with several gradients of the output."""
     mine, plain = pair(cell)
     x, dy = drawn(steps, B, I).requires_grad_(), drawn(4, steps, B, H, seed=2)

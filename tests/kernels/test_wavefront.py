@@ -64,7 +64,7 @@ def pair(cell, monkeypatch, steps=T, rows=B, layers=L, **options):
 
 
 @pytest.mark.parametrize("options", [{"bias": False}, {"dropout": 0.4}], ids=["no-bias", "dropout"])
-def test_every_output_and_gradient(cell, options, in_waves, monkeypatch, equal_but_for_rounding):
+def test_every_output_and_gradient_equals_layer_by_layer(cell, options, in_waves, monkeypatch, equal_but_for_rounding):
     waves, layers = pair(cell, monkeypatch, **options)
     assert in_waves
     for k, (mine, expected) in enumerate(zip(waves, layers, strict=True)):
