@@ -40,7 +40,7 @@ def test_infinities_and_nan_are_converted():
     assert np.signbit(out[1, 1])
 
 
-def test_precision_of_the_computation():
+def test_computation_is_at_least_float32():
     assert computing_dtype(np.zeros(1, np.float16)) is np.float32
     assert computing_dtype(np.zeros(1, np.float32)) is np.float32
     assert computing_dtype(torch.zeros(1, dtype=torch.bfloat16)) is np.float32

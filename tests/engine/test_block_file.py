@@ -13,7 +13,7 @@ def raw_block(n=1000, seed=0):
     return np.append(np.random.default_rng(seed).integers(0, 3, n), [9] * 4).astype(np.uint8)
 
 
-def test_checksum_of_a_block():
+def test_the_checksum_of_a_block_is_crc32c():
     block = np.frombuffer(b"123456789    ", np.uint8).copy()
     # The check value of CRC-32C (RFC 3720, appendix B.4, and Williams 1993).
     assert bytes(sealed(block)) == b"123456789" + (0xE3069283).to_bytes(4, "little")
@@ -48,7 +48,7 @@ def test_an_uncompressed_block_is_refused_as_zstd():
         decoded(encoded(raw_block(), "none"), "zstd")
 
 
-def test_names_and_sizes_of_files(tmp_path):
+def test_files_have_the_expected_names_and_sizes(tmp_path):
     files = BlockFiles(tmp_path, {"layer0/h": ((5,), np.dtype("f2")), "tokens": ((), np.dtype("u1"))}, 100, 64)
     assert (
         files.file("layer0/h", 3) == tmp_path / "layer0/h/c.3.0" and files.file("tokens", 0) == tmp_path / "tokens/c.0"

@@ -38,7 +38,7 @@ def test_blocks_of_our_writer_hold_whole_rows(tmp_path, compression, dtype, toke
 
 
 @pytest.mark.parametrize("change", ["big", "level", "columns", "flat"])
-def test_other_ways_to_lay_out_the_same_array(tmp_path, change):
+def test_other_layouts_of_the_same_array_are_read(tmp_path, change):
     create(tmp_path / "dump", "zstd")
     file = tmp_path / "dump/layer0/h/zarr.json"
     array = json.loads(file.read_text())

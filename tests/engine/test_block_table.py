@@ -73,7 +73,7 @@ def test_any_dtype_is_rounded_to_nearest(tmp_path, source, dtype):
     ids=["reversed", "columns first", "read-only"],
 )
 @pytest.mark.filterwarnings("error")
-def test_any_memory_layout(tmp_path, view):
+def test_any_memory_layout_is_accepted(tmp_path, view):
     values = view(np.random.default_rng(3).normal(size=(4, 3)))
     (files,) = table(tmp_path).fill(0, rows(4, values))
     assert bytes(files[tmp_path / "h/c.0.0"][:-4]) == values.astype(F16).tobytes()
@@ -95,7 +95,7 @@ def test_any_memory_layout(tmp_path, view):
         (np.inf, F16, np.float16, "h: inf at row 5, unit 1 is beyond float16"),
     ],
 )
-def test_states_beyond_the_dtype(tmp_path, value, dtype, source, message):
+def test_states_beyond_the_dtype_are_refused(tmp_path, value, dtype, source, message):
     values = np.ones((9, 3), source)
     values[5, 1] = value
     for given in (values, torch.from_numpy(values)):

@@ -62,7 +62,7 @@ def assert_whole(path):
 
 
 @pytest.mark.parametrize("width", [1, 2, 3, 4, 11])
-def test_sequences_side_by_side(tmp_path, make, threads, width):
+def test_sequences_may_be_written_side_by_side(tmp_path, make, threads, width):
     # Three sequences of 9, 11 and 3 rows, a few steps at a time.
     bounds = np.array([0, 9, 20, 23])
     blocks, complete = make(), []

@@ -160,7 +160,7 @@ def test_incompatible_dumps_are_refused(tmp_path, changes, message):
     assert sorted(os.listdir(tmp_path)) == ["one.zarr", "two.zarr"]
 
 
-def test_refusals(tmp_path):
+def test_empty_repeated_and_overlapping_arguments_are_refused(tmp_path):
     one, two = write(tmp_path / "one.zarr", 0, 5), write(tmp_path / "two.zarr", 5, 9)
     with pytest.raises(InputError, match="no dumps"):
         concatenate([], tmp_path / "all.zarr")

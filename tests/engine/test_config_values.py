@@ -21,7 +21,7 @@ class Config:
     names: tuple[str, ...] = ("a",)
 
 
-def test_plain_values():
+def test_plain_converts_configs_and_numpy_numbers():
     assert plain({"c": Config(), "p": (1, (2,))}) == {"c": {"hidden": 3, "names": ["a"]}, "p": [1, [2]]}
     numbers = plain([np.int64(3), np.float32(0.5), np.float64(0.25), True, float("inf")])
     assert numbers == [3, 0.5, 0.25, True, "inf"] and list(map(type, numbers)) == [int, float, float, bool, str]

@@ -39,7 +39,7 @@ def assert_close(got, expected, relative):
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=ids)
 @pytest.mark.parametrize("weighted", [None, "shared", "each"])
-def test_logistic_probes(device, dtype, weighted):
+def test_logistic_probes_equal_the_cpu(device, dtype, weighted):
     X, exact, Y = problem(dtype)
     weight = {
         None: None,
@@ -72,7 +72,7 @@ def test_labels_and_weights_may_be_on_another_device_than_states(device):
 
 
 @pytest.mark.parametrize("grouped", [None, np.asarray, torch.from_numpy], ids=["alone", "array", "tensor"])
-def test_standard_errors(device, grouped):
+def test_standard_errors_equal_the_cpu(device, grouped):
     X, _, Y = problem(np.float32)
     groups = None if grouped is None else grouped(np.arange(len(Y)) // 50)
     probes = LogisticProbes(C=np.inf, tol=1e-8).fit(X, Y)
@@ -111,7 +111,7 @@ def test_linearly_dependent_units_have_no_coefficient(device, dtype):
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=ids)
 @pytest.mark.parametrize("weighted", [False, True])
-def test_ridge_probes(device, dtype, weighted):
+def test_ridge_probes_equal_the_cpu(device, dtype, weighted):
     X, exact, Y = problem(dtype)
     targets = Y * np.arange(1.0, 6.0) + exact[:, :5]
     weight = np.random.default_rng(1).integers(0, 2, Y.shape).astype(np.float32) if weighted else None
@@ -124,7 +124,7 @@ def test_ridge_probes(device, dtype, weighted):
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=ids)
 @pytest.mark.parametrize("weighted", [None, "shared", "each", "mask"])
-def test_neuron_probes(device, monkeypatch, dtype, weighted):
+def test_neuron_probes_equal_the_cpu(device, monkeypatch, dtype, weighted):
     monkeypatch.setattr(neurons_cuda, "TILE_UNITS", 5)
     monkeypatch.setattr(neurons_cuda, "TILE_TARGETS", 34)
     X, exact, Y = problem(dtype, N=700, H=7)
@@ -167,7 +167,7 @@ def test_neuron_probes_give_overflowing_units_a_status(device):
     np.testing.assert_array_equal(alone.auroc_, units.auroc_)
 
 
-def test_states_far_from_zero_and_warm_starts(device):
+def test_states_far_from_zero_and_warm_starts_equal_the_cpu(device):
     X, _, Y = problem(np.float64)
     far = X + 1e4
     expected = LogisticProbes().fit(far, Y)
@@ -188,7 +188,7 @@ def test_a_memory_limit_does_not_change_results(device, dtype):
         np.testing.assert_allclose(getattr(limited, name), getattr(whole, name), rtol=1e-9, atol=1e-12)
 
 
-def test_unpenalised_and_separable(device):
+def test_unpenalised_fits_report_separable_hypotheses(device):
     X, _, Y = problem(np.float32)
     Y = np.column_stack([Y[:, 0], X[:, 0] > 0.3, np.ones(len(Y), bool)])
     with pytest.warns(ConvergenceWarning):
@@ -218,7 +218,7 @@ def test_nonfinite_units_are_refused_anywhere_in_the_data(device, dtype, hidden)
 
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float32])
-def test_heavy_tails(device, dtype):
+def test_heavy_tails_equal_the_cpu(device, dtype):
     generator = np.random.default_rng(5)
     X = np.column_stack([generator.standard_t(3, 4000) * 5, generator.lognormal(0, 2, 4000)]).astype(dtype)
     Y = np.median(X.astype(np.float64), axis=0) < X
@@ -228,7 +228,7 @@ def test_heavy_tails(device, dtype):
         np.testing.assert_allclose(getattr(got, name), getattr(expected, name), rtol=1e-6, err_msg=name)
 
 
-def test_units_far_from_zero(device):
+def test_units_far_from_zero_equal_the_cpu(device):
     generator = np.random.default_rng(6)
     X = 2.0**20 + 1e-3 * generator.standard_normal((3000, 2))
     Y = X - 2.0**20 + 1e-3 * generator.logistic(size=X.shape) > 0

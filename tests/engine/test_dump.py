@@ -30,7 +30,7 @@ def stored(name, dump):
     return STATES[name].astype(dump.dtype)
 
 
-def test_states(dump):
+def test_arrays_are_found_by_name_and_state(dump):
     assert dump.names == NAMES
     for name in NAMES:
         assert dump.array(name).dtype == dump.dtype
@@ -40,7 +40,7 @@ def test_states(dump):
     assert np.array_equal(dump["c"][0][120:140, 1:3], stored("layer0/c", dump)[120:140, 1:3])
 
 
-def test_the_rest(dump):
+def test_tokens_starts_and_attributes_are_read(dump):
     assert dump.n_rows == dump.committed_rows == N
     assert np.array_equal(dump.tokens, TOKENS) and dump.tokens.dtype == np.uint8
     assert np.array_equal(dump.sequence_starts, STARTS)
@@ -51,12 +51,12 @@ def test_the_rest(dump):
     assert "rows=1000, sequences=7" in repr(dump)
 
 
-def test_sequence_ids(dump):
+def test_sequence_ids_number_the_sequences(dump):
     ids = [sequence for sequence in range(7) for _ in range(STARTS[sequence], STARTS[sequence + 1])]
     assert dump.sequence_ids.tolist() == ids
 
 
-def test_text(dump):
+def test_text_is_decoded_by_the_vocabulary(dump):
     text = "".join(VOCABULARY[token] for token in TOKENS)
     assert dump.text() == text
     assert dump.text(130, 257) == text[130:257]
@@ -64,7 +64,7 @@ def test_text(dump):
     assert list(dump.documents()) == [(a, b, text[a:b]) for a, b in ((0, 300), (300, 999), (999, 1000))]
 
 
-def test_features_after_the_character(dump):
+def test_post_features_are_the_stored_states(dump):
     features = dump.features(["layer1/c", "layer0/gates/i"])
     assert features.dtype == dump.dtype
     assert np.array_equal(features, np.hstack([stored("layer1/c", dump), stored("layer0/gates/i", dump)]))
@@ -79,7 +79,7 @@ def test_a_single_name_selects_a_single_array(dump, alignment):
         assert np.array_equal(dump.states("layer1/c")[:], expected)
 
 
-def test_features_before_the_character(dump):
+def test_pre_features_are_the_states_before_each_character(dump):
     features = dump.features(["layer0/h", "layer1/c"], alignment="pre")
     for row in range(N):
         for name, part in (("layer0/h", features[row, :H]), ("layer1/c", features[row, H:])):
@@ -170,7 +170,7 @@ def test_an_unfinished_dump_is_refused_by_default(tmp_path):
     assert len(dump.verify()) == 2
 
 
-def test_not_a_dump(tmp_path):
+def test_paths_that_hold_no_dump_are_refused(tmp_path):
     with pytest.raises(InputError, match="missing does not exist"):
         StateDump.open(tmp_path / "missing")
     (tmp_path / "text").write_text("x")

@@ -26,7 +26,7 @@ def own(original, tmp_path):
 
 
 @pytest.mark.parametrize("consolidated", [{}, {"consolidated_metadata": None}], ids=["absent", "null"])
-def test_compressed_by_another_program(original, tmp_path, consolidated):
+def test_a_copy_written_by_another_program_is_read(original, tmp_path, consolidated):
     """A copy written by another program is still a dump."""
     path = rewritten(original, tmp_path / "copy.zarr")
     group = json.loads((path / "zarr.json").read_text())
@@ -142,7 +142,7 @@ def test_initial_states_of_all_started_sequences_are_checked(own, tmp_path):
     assert problems(unfinished)[1:] == ["initial/layer0/c: nan at row 4, unit 0"]
 
 
-def test_metadata_of_an_array_that_differ(own):
+def test_differing_metadata_of_an_array_are_reported(own):
     file = own / "layer0" / "c" / "zarr.json"
     file.write_text(file.read_text().replace("float16", "float32"))
     assert problems(own) == ["layer0/c: its zarr.json is missing or differs from the group's description"]
@@ -153,7 +153,7 @@ def test_metadata_of_an_array_that_differ(own):
 @pytest.mark.parametrize(
     ("before", "after"), [('"seed": 1', '"seed": 2'), ('"ä"', '"u"'), ('"block_rows": 128', '"block_rows": 129')]
 )
-def test_altered_attributes(own, before, after):
+def test_altered_attributes_are_reported(own, before, after):
     file = own / "zarr.json"
     group = json.loads(file.read_text())
     text = json.dumps(group["attributes"], ensure_ascii=False)
@@ -223,7 +223,7 @@ def no_rows(document):
         (lambda group, header, arrays: group["attributes"].update(alignment="pre"), "alignment 'pre', expected 'post'"),
     ],
 )
-def test_damaged_metadata(own, change, message):
+def test_damaged_metadata_are_refused_in_one_line(own, change, message):
     edit(own, change)
     with pytest.raises(InputError, match=message) as error:
         StateDump.open(own)
@@ -231,7 +231,7 @@ def test_damaged_metadata(own, change, message):
 
 
 @pytest.mark.parametrize("value", [None, "many", 7.5])
-def test_a_header_without_a_number_of_rows_in_a_block(own, value):
+def test_a_header_without_block_rows_is_accepted(own, value):
     def change(group, header, arrays):
         header.pop("block_rows") if value is None else header.update(block_rows=value)
         header["checksum"] = attributes_checksum(group["attributes"])
@@ -241,7 +241,7 @@ def test_a_header_without_a_number_of_rows_in_a_block(own, value):
 
 
 @pytest.mark.parametrize("values", [[0, 300, 200, 1000], [1, 300, 999, 1000], [0, 300, 300, 1000], [0, 300, 999, 998]])
-def test_damaged_document_starts(own, values):
+def test_damaged_document_starts_are_refused(own, values):
     zarr.open_array(own / "document_starts", mode="r+")[:] = values
     with pytest.raises(InputError, match="document_starts does not increase from 0 to 1000"):
         StateDump.open(own)

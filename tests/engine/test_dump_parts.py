@@ -57,7 +57,7 @@ def assert_parts_are_the_whole(record, tmp_path, monkeypatch, size):
 
 
 @pytest.mark.parametrize("size", [2, 3])
-def test_parts_of_a_sample(lstm, tmp_path, monkeypatch, size):
+def test_parts_of_a_sample_equal_the_whole(lstm, tmp_path, monkeypatch, size):
     config = SampleConfig(sequences=130, length=20, capture=("h", "c", "entropy"))
     dumps = assert_parts_are_the_whole(
         lambda out: sample_states(lstm, out, config, seed=4), tmp_path, monkeypatch, size
@@ -65,7 +65,7 @@ def test_parts_of_a_sample(lstm, tmp_path, monkeypatch, size):
     assert not any("continues_document" in dump.attributes for dump in dumps)
 
 
-def test_parts_of_a_text(lstm, tmp_path, monkeypatch):
+def test_parts_of_a_text_equal_the_whole(lstm, tmp_path, monkeypatch):
     text = tmp_path / "text.txt"
     text.write_text("(abc) {def} ghij\n" * 90)
     config = ExtractConfig(length=11, context=5)
@@ -75,7 +75,7 @@ def test_parts_of_a_text(lstm, tmp_path, monkeypatch):
     assert [dump.attributes.get("continues_document", False) for dump in dumps] == [False, True]
 
 
-def test_parts_of_documents(lstm, tmp_path, monkeypatch):
+def test_parts_of_documents_equal_the_whole(lstm, tmp_path, monkeypatch):
     files = [tmp_path / f"{number}.txt" for number in range(3)]
     for file, n in zip(files, (40, 90, 1), strict=True):
         file.write_text("(abc) {def} ghij\n" * n)

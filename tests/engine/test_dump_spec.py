@@ -31,7 +31,7 @@ def starts(*values):
     return np.array(values, dtype=np.int64)
 
 
-def test_sizes():
+def test_a_spec_gives_its_sizes_and_initial_arrays():
     assert (SPEC.n_rows, SPEC.n_sequences) == (9, 2)
     assert SPEC.initial_arrays == ["layer0/h", "layer1/h", "layer1/c"]
 
@@ -67,7 +67,7 @@ def test_sizes():
         ({"attributes": {"vocabulary": ["a"], "loss": float("nan")}}, "must be JSON values"),
     ],
 )
-def test_refused(change, message):
+def test_invalid_specs_are_refused(change, message):
     with pytest.raises(InputError, match=message):
         replace(SPEC, **change)
 
@@ -76,7 +76,7 @@ def test_a_full_vocabulary_fits():
     assert replace(SPEC, attributes={"vocabulary": [chr(c) for c in range(256)]}).n_rows == 9
 
 
-def test_skeleton(tmp_path):
+def test_a_skeleton_has_the_described_arrays(tmp_path):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         create_skeleton(tmp_path / "dump", SPEC)

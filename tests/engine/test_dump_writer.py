@@ -209,7 +209,7 @@ def test_an_interrupt_while_counting_rows_commits_none(undisturbed, tmp_path, mo
     assert contents(path) == contents(undisturbed)
 
 
-def test_full_disk_before_the_first_row(tmp_path, limited_files):
+def test_a_full_disk_before_the_first_row_leaves_nothing(tmp_path, limited_files):
     limited_files(1000)
     with pytest.raises(OSError, match="too large"):
         DumpWriter(tmp_path / "states.zarr", SPEC)
@@ -244,7 +244,7 @@ def test_another_spec_is_refused(undisturbed, change, message):
     assert StateDump.open(undisturbed).committed_rows == N
 
 
-def test_overwrite(undisturbed, tmp_path):
+def test_overwrite_replaces_a_dump(undisturbed, tmp_path):
     path = tmp_path / "states.zarr"
     with DumpWriter(path, replace(SPEC, attributes={"vocabulary": ["a", "b", "c"]})) as writer:
         fill(writer)

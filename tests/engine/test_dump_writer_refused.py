@@ -37,7 +37,7 @@ def bad(array, row, unit, value, dtype=np.float32):
         (bad("layer0/h", 1, 1, np.inf), "layer0/h: inf at row 1, unit 1: expected finite states"),
     ],
 )
-def test_states_that_are_not_finite(tmp_path, states, message):
+def test_nonfinite_states_are_refused(tmp_path, states, message):
     with pytest.raises(InputError, match=message), DumpWriter(tmp_path / "states.zarr", SPEC) as writer:
         writer.write_initial(0, INITIAL)
         writer.append(0, TOKENS[:300], states)
@@ -58,7 +58,7 @@ def test_float32_dumps_hold_values_beyond_float16(tmp_path):
     assert np.array_equal(dump["h"][1][:], states["layer1/h"])
 
 
-def test_initial_states_that_are_not_finite(tmp_path):
+def test_nonfinite_initial_states_are_refused(tmp_path):
     with DumpWriter(tmp_path / "states.zarr", SPEC) as writer:
         for first in (0, 300):
             damaged = {name: values[first : first + 300].copy() for name, values in INITIAL.items()}
@@ -88,7 +88,7 @@ def test_initial_states_that_are_not_finite(tmp_path):
         (-3, TOKENS[:3], {}, "do not follow on 0"),
     ],
 )
-def test_rows_that_do_not_fit(tmp_path, start, tokens, states, message):
+def test_mismatched_rows_are_refused(tmp_path, start, tokens, states, message):
     with DumpWriter(tmp_path / "states.zarr", SPEC) as writer:
         writer.write_initial(0, INITIAL)
         with pytest.raises(ValueError, match=message):
@@ -106,7 +106,7 @@ def test_initial_states_must_be_written_first(tmp_path):
         writer.append(0, TOKENS, STATES)
 
 
-def test_closing_too_early(tmp_path):
+def test_closing_too_early_is_refused(tmp_path):
     path = tmp_path / "states.zarr"
     with pytest.raises(ValueError, match="300 of 2100 rows were appended"), DumpWriter(path, SPEC) as writer:
         writer.write_initial(0, INITIAL)
@@ -115,7 +115,7 @@ def test_closing_too_early(tmp_path):
     assert StateDump.open(path).verify() == []
 
 
-def test_a_dump_without_initial_states(tmp_path):
+def test_a_dump_may_have_no_initial_states(tmp_path):
     with DumpWriter(tmp_path / "states.zarr", replace(SPEC, arrays={"layer0/gates/i": H})) as writer:
         writer.write_initial(0, {})
         writer.append(0, TOKENS, {"layer0/gates/i": STATES["layer0/gates/i"]})

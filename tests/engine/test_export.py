@@ -20,7 +20,7 @@ from gatescope.engine.files import partial_name, settled_name
 from gatescope.engine.other_dumps import open_states
 
 
-def test_datasets(tmp_path, small_dump):
+def test_states_and_gates_become_lstmvis_datasets(tmp_path, small_dump):
     dump = StateDump.open(small_dump(tmp_path / "states.zarr"))
     names = export_lstmvis(dump.path, tmp_path / "out" / "states.h5")
     expected = {"layer0/h": "output1", "layer0/c": "states1", "layer0/gates/i": "input1"}
@@ -43,7 +43,7 @@ def test_gatescope_reads_its_own_export(tmp_path, small_dump):
     assert np.array_equal(again.features(["states2"]), dump.features(["layer1/c"]))
 
 
-def test_dictionary_and_configuration(tmp_path, small_dump):
+def test_dictionary_and_configuration_follow_lstmvis(tmp_path, small_dump):
     vocabulary = ["\t", "\n", " ", "\x00", "a", "\xa0", "␣"]
     export_lstmvis(small_dump(tmp_path / "s.zarr", vocabulary=vocabulary), tmp_path / "states.h5")
     lines = (tmp_path / "states.dict").read_text().split("\n")
@@ -57,7 +57,7 @@ def test_dictionary_and_configuration(tmp_path, small_dump):
     assert {"type": "output", "layer": 1, "path": "output1", "transform": "none"} in config["states"]["types"]
 
 
-def test_a_name_of_any_characters(tmp_path, small_dump):
+def test_a_file_name_may_contain_any_characters(tmp_path, small_dump):
     export_lstmvis(small_dump(tmp_path / "s.zarr"), tmp_path / "😀 é.h5")
     config = yaml.safe_load((tmp_path / "😀 é.yml").read_text(encoding="utf-8"))
     assert config["files"] == {"states": "😀 é.h5", "words_dict": "😀 é.dict"} and config["name"] == "😀 é"
@@ -92,7 +92,7 @@ def test_a_file_that_cannot_be_created_is_named_by_its_final_path(tmp_path, smal
 
 
 @pytest.mark.parametrize("largest_file", [300, 1000, 2500, 3000, 4000, 6000])
-def test_a_full_disk(tmp_path, small_dump, largest_file):
+def test_a_full_disk_is_reported_and_leaves_no_files(tmp_path, small_dump, largest_file):
     # HDF5 writes records of its own before and after the values, and closes its file when a write has failed.
     small_dump(tmp_path / "s.zarr")
     done = gatescope("export", "s.zarr", "states.h5", folder=tmp_path, largest_file=largest_file)

@@ -230,7 +230,7 @@ def test_unknown_characters_are_named_by_offset(lstm, tmp_path):
     assert not (tmp_path / "e.zarr").exists()
 
 
-def test_settings_out_of_range():
+def test_settings_out_of_range_are_refused():
     with pytest.raises(InputError, match="--length"):
         ExtractConfig(length=0)
     with pytest.raises(InputError, match="--context"):

@@ -124,7 +124,7 @@ def test_partial_names_differ(tmp_path):
     assert PARTIAL.fullmatch(first.name)
 
 
-def test_write_json(tmp_path):
+def test_write_json_round_trips_as_ascii(tmp_path):
     file = tmp_path / "value.json"
     value = {"b": [1, 2.5, None, True], "a": {"z": "ä\udcff\n", "y": 0.1}}
     write_json(file, value)

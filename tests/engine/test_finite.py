@@ -24,7 +24,7 @@ def test_one_nonfinite_value_in_an_array_is_found(device, value):
 
 
 @given(st.lists(st.floats(width=16), min_size=1, max_size=40), st.sampled_from([np.float16, np.float32, np.float64]))
-def test_first_not_finite(numbers, dtype):
+def test_first_not_finite_finds_the_first_place(numbers, dtype):
     values = np.array(numbers, dtype=dtype).reshape(-1, 1)
     expected = next(((row, 0) for row, finite in enumerate(np.isfinite(values)) if not finite), None)
     assert first_not_finite(values) == expected

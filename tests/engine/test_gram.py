@@ -13,7 +13,7 @@ from gatescope.engine.weights import Weights
 
 @pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
-def test_moments_of_columns_far_from_zero(weighted, dtype):
+def test_moments_of_columns_far_from_zero_are_accurate(weighted, dtype):
     generator = np.random.default_rng(0)
     X = (generator.standard_normal((3000, 5)) @ generator.standard_normal((5, 5)) + [0, 10, -300, 1, 0]).astype(dtype)
     X[:, 3] = 7.3
@@ -106,7 +106,7 @@ def test_nonfinite_values_are_refused_and_large_ones_accepted():
 
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
-def test_moments_on_a_device(device, dtype):
+def test_moments_on_a_device_are_accurate(device, dtype):
     X = (np.random.default_rng(2).standard_normal((3000, 5)) * [1, 5, 0.1, 1, 0] + [0, 100, 3, 7, 7]).astype(dtype)
     computing = np.float64 if dtype is np.float64 else np.float32
     with RowBlocks(device(X), computing) as rows:

@@ -11,7 +11,7 @@ from gatescope.engine.errors import InputError
 from gatescope.engine.other_dumps import ReadConfig, open_states
 
 
-def test_lstmvis_layout(tmp_path):
+def test_the_lstmvis_layout_is_read(tmp_path):
     path = write_h5(tmp_path / "states.hdf5", states1=ROWS, output1=-ROWS, states2=2 * ROWS, word_ids=np.arange(N))
     source = open_states(path, ReadConfig(sequence_length=50, text=None))
     assert sorted(source.names) == ["output1", "states1", "states2"]
@@ -20,7 +20,7 @@ def test_lstmvis_layout(tmp_path):
     assert np.array_equal(source.tokens, np.arange(N))
 
 
-def test_neurox_layout(tmp_path):
+def test_the_neurox_layout_is_read(tmp_path):
     sentences = ["a b c", "b", "a b c (Occurrence 2)", "c c"] + [f"w{i} b" for i in range(8)]
     lengths = [len(sentence.split(" (")[0].split()) for sentence in sentences]
     values = [RANDOM.normal(size=(2, length, H)).astype(np.float32) for length in lengths]

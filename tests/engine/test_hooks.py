@@ -65,7 +65,7 @@ def test_time_first_and_padding(tmp_path, tokens):
     assert dump.tokens.tolist() == torch.cat([tokens[0, b, :n] for b, n in enumerate(lengths)]).tolist()
 
 
-def test_packed_sequences(tmp_path, tokens):
+def test_packed_sequences_are_recorded(tmp_path, tokens):
     rnn, lengths = nn.GRU(V, H, batch_first=True), torch.tensor([2, 11, 5])
     x = nn.functional.one_hot(tokens[0], V).float()
     packed = pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False)
@@ -128,7 +128,7 @@ def test_layers_of_an_encoder_that_leaves_padding_out(tmp_path, tokens, layout):
     assert dump.tokens.tolist() == torch.cat([tokens[0, b, :length] for b, length in enumerate(lengths)]).tolist()
 
 
-def test_under_autocast(tmp_path, tokens):
+def test_states_under_autocast_are_recorded(tmp_path, tokens):
     model = nn.Sequential(nn.Embedding(V, I), nn.Linear(I, H))
     with (
         record_states(model, {"layer0/h": "1"}, tmp_path / "s", vocabulary=VOCABULARY) as recording,
@@ -141,7 +141,7 @@ def test_under_autocast(tmp_path, tokens):
     assert np.array_equal(rows, expected.detach().half().reshape(-1, H).numpy())
 
 
-def test_a_compiled_model(tmp_path, tokens):
+def test_a_compiled_model_is_recorded(tmp_path, tokens):
     torch.manual_seed(0)
     model = nn.Sequential(nn.Embedding(V, I), nn.Linear(I, H))
     compiled = torch.compile(model, backend="eager")
@@ -162,7 +162,7 @@ def test_a_compiled_model(tmp_path, tokens):
     torch.compiler.reset()
 
 
-def test_step_by_step(tmp_path, tokens):
+def test_single_steps_of_a_cell_are_recorded(tmp_path, tokens):
     cell = nn.LSTMCell(V, H)
     state, expected = None, []
     with record_states(cell, {"layer0/h": ""}, tmp_path / "s", vocabulary=VOCABULARY) as recording:
@@ -198,7 +198,7 @@ def test_single_steps_of_a_cell_are_refused_as_sequences(tmp_path, tokens, layou
         assert np.array_equal(np.asarray(dump.array(name)), expected.numpy())
 
 
-def test_another_part_of_an_output(tmp_path):
+def test_a_function_may_choose_another_part_of_the_output(tmp_path):
     cell, x = nn.LSTMCell(4, 3), torch.randn(5, 2, 4)
     arrays = {"layer0/h": cell, "layer0/c": (cell, lambda output: output[1])}
     state, expected = None, []
@@ -269,7 +269,7 @@ def test_invalid_continuations_are_refused(tmp_path, tokens):
     assert StateDump.open(tmp_path / "s").tokens.tolist() == 2 * tokens[0].reshape(-1).tolist()
 
 
-def test_a_pass_that_is_left_out(tmp_path, tokens):
+def test_a_discarded_pass_is_not_recorded(tmp_path, tokens):
     model = nn.Embedding(V, H)
     with record_states(model, {"layer0/h": ""}, tmp_path / "s", vocabulary=VOCABULARY) as recording:
         model(tokens[0])

@@ -138,7 +138,7 @@ def test_killed_at_any_write(tmp_path):
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, OSError])
-def test_interrupted_while_it_is_written(tmp_path, tokens, monkeypatch, error):
+def test_an_interrupt_while_writing_leaves_nothing(tmp_path, tokens, monkeypatch, error):
     append, path = DumpWriter.append, tmp_path / "s"
 
     def failing(self, *args):

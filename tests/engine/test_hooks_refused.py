@@ -72,7 +72,7 @@ def test_mismatched_input_is_named(tmp_path, use, message):
     assert os.listdir(tmp_path) == []
 
 
-def test_other_refusals(tmp_path):
+def test_other_invalid_arguments_are_refused(tmp_path):
     with pytest.raises(InputError, match="dtype 'float64' cannot be stored in a dump"):
         record_states(Tagger(), {"layer0/h": "rnn"}, tmp_path / "s", vocabulary=VOCABULARY, dtype="float64")
     for vocabulary in (None, ["the", "cat"], {"a": 1, "b": 0}, 5, ""):

@@ -163,7 +163,7 @@ def test_a_warm_start_drops_an_intercept_no_longer_fitted():
     assert_equal_coefficients(warm.coef_, LogisticProbes(tol=1e-10, fit_intercept=False).fit(X + 1, Y).coef_)
 
 
-def test_a_path_of_penalties():
+def test_a_path_of_penalties_equals_single_fits():
     X, Y = make_problem(600, 8, 3)
     Cs = [0.01, 0.1, 1.0, 10.0]
     path = LogisticProbes(tol=1e-12, class_weight="balanced").fit_path(X, Y, Cs)

@@ -246,7 +246,7 @@ def test_predictions_from_columns_far_from_zero_are_accurate(offset, standardize
     assert LogisticProbes().fit(near, Y).decision_function(near).dtype == np.float32
 
 
-def test_huge_and_tiny_scales():
+def test_scaling_units_scales_coefficients_and_overflow_gives_nan():
     X, Y = make_problem(300, 4, 2)
     reference = LogisticProbes(C=np.inf, tol=1e-9).fit(X, Y)
     scaled = LogisticProbes(C=np.inf, tol=1e-9).fit(X * [1e-12, 1, 1e5, 1], Y)
@@ -258,7 +258,7 @@ def test_huge_and_tiny_scales():
     assert np.isnan(broken.coef_).all()
 
 
-def test_a_single_row_and_equal_rows():
+def test_a_single_row_and_equal_rows_are_fitted():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         single = LogisticProbes().fit(np.ones((1, 3)), np.array([[True, False]]))

@@ -68,7 +68,7 @@ def test_every_kind_of_array_gives_the_same_fit(wrap):
     np.testing.assert_allclose(got.predict_proba(wrap(X.copy())), expected.predict_proba(X), rtol=1e-6)
 
 
-def test_bfloat16_and_read_only_maps(tmp_path, recwarn):
+def test_bfloat16_and_read_only_maps_are_accepted(tmp_path, recwarn):
     X, Y = make_problem(400, 6, 2)
     rounded = torch.from_numpy(X).to(torch.bfloat16)
     bfloat = LogisticProbes(tol=1e-10).fit(rounded, Y)

@@ -41,7 +41,7 @@ def problem(request):
     return rows, labels, np.array([n_repeats, n_repeats - late]), *flat
 
 
-def test_logistic_probes(problem):
+def test_logistic_probes_of_large_arrays_equal_small_ones(problem):
     rows, labels, counts, X, Y, weight = problem
     expected = LogisticProbes(counts, tol=1e-10).fit(rows.astype(np.float64), labels)
     probes = LogisticProbes(tol=1e-7).fit(X, Y, weight)
@@ -54,7 +54,7 @@ def test_logistic_probes(problem):
     np.testing.assert_allclose(logits[: len(rows)], logits[-len(rows) :], rtol=0, atol=1e-4)
 
 
-def test_single_units(problem):
+def test_single_units_of_large_arrays_equal_small_ones(problem):
     rows, labels, counts, X, Y, weight = problem
     chosen = [0, rows.shape[1] // 2, rows.shape[1] - 1]
     expected = NeuronProbes().fit(rows[:, chosen], labels, np.tile(counts, (len(rows), 1)))

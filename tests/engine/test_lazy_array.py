@@ -63,7 +63,7 @@ def test_columns_have_one_dimension(array):
                 array[rows, [[0, 1]]]
 
 
-def test_sizes(array):
+def test_sizes_equal_those_of_numpy(array):
     whole = np.asarray(array)
     assert (array.size, array.nbytes, array.ndim) == (whole.size, whole.nbytes, whole.ndim)
 

@@ -13,7 +13,7 @@ LOGITS = [0.0, 1e-8, 0.3, 1.0, 5.0, 17.0, 30.0, 80.0, 700.0]
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("signed", [1.0, -1.0, 2.5, -0.125, 0.0])
-def test_loss_slope_and_curvature(dtype, signed):
+def test_loss_slope_and_curvature_equal_mpmath(dtype, signed):
     mpmath.mp.dps = 400
     logits = np.array([sign * z for z in LOGITS for sign in (1, -1)], dtype)
     loss, residual = log_loss(logits, np.full_like(logits, signed))
@@ -30,7 +30,7 @@ def test_loss_slope_and_curvature(dtype, signed):
     np.testing.assert_array_equal(log_loss_slope(logits, np.full_like(logits, signed)), residual)
 
 
-def test_long_and_transposed_arrays():
+def test_long_and_transposed_arrays_are_computed_exactly():
     generator = np.random.default_rng(0)
     logits, signed = generator.standard_normal((2, 7, 12_000))
     loss, residual = log_loss(logits.T, signed.T)

@@ -19,7 +19,7 @@ def least(device, dtype):
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("signed", [1.0, -1.0, 2.5, -0.125, 0.0, -0.0, 1e-39])
-def test_loss_slope_and_curvature(device, dtype, signed):
+def test_loss_slope_and_curvature_equal_mpmath(device, dtype, signed):
     mpmath.mp.dps = 400
     logits = np.concatenate([np.array(EXTREME), np.random.default_rng(0).normal(0, 10, 20)]).astype(dtype)
     signed = np.full_like(logits, signed)

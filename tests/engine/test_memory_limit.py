@@ -10,7 +10,7 @@ from gatescope.engine.memory_limit import bytes_of
     ("given", "expected"),
     [(None, None), ("1GB", 10**9), ("500 mb", 5 * 10**8), ("1.5K", 1500), (12345, 12345), ("7", 7)],
 )
-def test_sizes(given, expected):
+def test_sizes_are_parsed_to_bytes(given, expected):
     assert bytes_of(given) == expected
 
 

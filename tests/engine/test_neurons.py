@@ -167,7 +167,7 @@ def test_heavy_tails_are_fitted():
         assert units.coef_[k, k] == pytest.approx(fit_alone(X[:, k], Y[:, k]).coef_[0, 0], rel=1e-6)
 
 
-def test_a_unit_that_does_not_vary():
+def test_a_constant_unit_has_coefficient_zero():
     X, Y = problem(np.float32)
     units = NeuronProbes().fit(X, Y)
     share = Y.mean(axis=0)

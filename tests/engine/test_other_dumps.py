@@ -18,7 +18,7 @@ def write(request, tmp_path):
 
 
 @pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
-def test_rows(write, dtype):
+def test_matrices_of_rows_are_read(write, dtype):
     values = ROWS.astype(dtype)
     source = open_states(write(first=values, second=-values[:, :2]))
     assert isinstance(source, OtherDump) and source.names == ["first", "second"] and source.n_rows == N
@@ -30,7 +30,7 @@ def test_rows(write, dtype):
 
 
 @pytest.mark.parametrize("batch_first", [False, True])
-def test_three_dimensions(write, batch_first):
+def test_three_dimensional_states_are_read(write, batch_first):
     cube = np.ascontiguousarray(CUBE.swapaxes(0, 1)) if batch_first else CUBE
     tokens = np.arange(N).reshape(cube.shape[:2])
     source = open_states(write(states=cube, tokens=tokens), ReadConfig(batch_first=batch_first))
@@ -40,7 +40,7 @@ def test_three_dimensions(write, batch_first):
     assert np.array_equal(source.tokens, (tokens if batch_first else tokens.T).reshape(-1))
 
 
-def test_sequences_and_tokens(write):
+def test_sequences_and_tokens_are_read(write):
     ids = np.repeat([4, 2, 9], [10, 60, 50])
     source = open_states(write(states=ROWS, sequence_ids=ids, words=np.arange(N) % 7))
     assert source.sequence_starts.tolist() == [0, 10, 70, 120]

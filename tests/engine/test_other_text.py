@@ -88,7 +88,7 @@ def test_padding_is_not_read_as_states(tmp_path, name, batch_first):
 
 @pytest.mark.parametrize("dtype", [np.uint32, np.int64, np.uint8])
 @pytest.mark.parametrize("name", ["x.npz", "x.h5"])
-def test_a_vocabulary_of_code_points(tmp_path, name, dtype):
+def test_a_vocabulary_may_be_code_points(tmp_path, name, dtype):
     source = open_states(
         write(tmp_path / name, h=ROWS, tokens=np.arange(N) % 3, vocabulary=np.array([97, 0, 10], dtype))
     )
@@ -125,7 +125,7 @@ def test_numeric_tokens_take_precedence_over_words(tmp_path):
     assert np.array_equal(source.tokens, np.arange(N) % 5)
 
 
-def test_characters_in_the_order_of_their_code(tmp_path):
+def test_characters_are_numbered_in_code_point_order(tmp_path):
     (tmp_path / "text").write_text("bé\nb", encoding="utf-8")
     tokens, characters = text_of_file("x.npy", tmp_path / "text", 4)
     assert characters == ["\n", "b", "é"] and tokens.tolist() == [1, 2, 0, 1]

@@ -45,7 +45,7 @@ def test_information_equals_entropy_if_the_unit_determines_the_label():
 
 
 @pytest.mark.parametrize("sign", [1, -1])
-def test_a_threshold_between_two_classes(sign):
+def test_the_best_threshold_separates_two_classes(sign):
     values = np.sort(sign * np.array([0.1, 0.2, 0.3, 0.4, 0.5, 0.6]))
     labels = np.array([[0, 0, 0, 1, 1, 1], [0, 1, 0, 1, 1, 1]]).T.astype(bool)[::sign]
     bins, mass, positive = histogram(values, labels)

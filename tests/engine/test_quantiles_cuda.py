@@ -12,7 +12,7 @@ from gatescope.engine.quantiles_cuda import count_labels, fill_bins, pack_labels
 
 
 @pytest.mark.parametrize("n_rows", [40, 5000])
-def test_bins_their_mass_and_smallest_values(device, n_rows):
+def test_bins_have_the_right_mass_and_smallest_values(device, n_rows):
     generator = np.random.default_rng(0)
     values = np.round(generator.normal(size=(3, n_rows)), 2) * np.array([[1.0], [-1e-300], [1e300]])
     values[0, :7], values[0, 7] = 0.0, -0.0

@@ -77,7 +77,7 @@ def test_a_nonfinite_value_gives_no_distinct_values(dtype, bad):
 
 
 @pytest.mark.parametrize("dtype", [np.uint16, np.float64])
-def test_sums_over_the_rows_of_values_and_of_groups(monkeypatch, dtype):
+def test_sums_over_rows_of_values_and_groups_are_exact(monkeypatch, dtype):
     # With so few rows countable at once, sums are formed in parts.
     monkeypatch.setattr(ranks, "COUNTABLE", 30)
     generator = np.random.default_rng(2)
@@ -92,6 +92,6 @@ def test_sums_over_the_rows_of_values_and_of_groups(monkeypatch, dtype):
     np.testing.assert_array_equal(unit.sums(columns, groups), parts)
 
 
-def test_more_rows_of_one_value_than_16_bits_count():
+def test_counts_of_one_value_may_exceed_16_bits():
     unit = distinct(np.zeros(70_000, np.float16))
     assert unit.sums(np.ones((70_000, 1), np.uint16)).tolist() == [[70_000.0]]

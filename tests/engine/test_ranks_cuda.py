@@ -26,7 +26,7 @@ def all_codes(dtype):
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 @pytest.mark.parametrize("weighted", [False, True])
-def test_ranks_of_every_16_bit_number(device, dtype, weighted):
+def test_ranks_of_every_16_bit_number_are_exact(device, dtype, weighted):
     codes, values = all_codes(dtype)
     weight = np.random.default_rng(1).integers(1, 4, codes.shape[1]).astype(np.float64) if weighted else None
     mass = count_codes(device.xp, device(codes), device(weight))
@@ -78,7 +78,7 @@ def exact_ranks(values, weight):
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64, np.int16])
 @pytest.mark.parametrize("weighted", [False, True])
-def test_ranks_by_sorting(device, dtype, weighted):
+def test_ranks_by_sorting_are_exact(device, dtype, weighted):
     generator = np.random.default_rng(2)
     values = (generator.normal(size=500) * 20).astype(np.int16).astype(dtype)
     weight = generator.integers(1, 4, 500).astype(np.float64) if weighted else None

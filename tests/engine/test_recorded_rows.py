@@ -39,7 +39,7 @@ def test_parts_of_sequences_are_put_together(rows, tmp_path):
     assert dump.array("layer0/h")[:, 0].tolist() == order and dump.tokens.tolist() == [row % 2 for row in order]
 
 
-def test_sequences_side_by_side(rows, tmp_path):
+def test_sequences_added_side_by_side_are_separated(rows, tmp_path):
     add(rows, [0, 1, 2, 3], [2, 2], [0, 1])
     add(rows, [4, 5, 6], [1, 2], [0, 1])
     rows.write(tmp_path / "s", overwrite=False)

@@ -40,7 +40,7 @@ def assert_same(remote, local):
     assert remote.identity() == local.identity()
 
 
-def test_memory(memory):
+def test_a_dump_in_memory_equals_one_on_disk(memory):
     url, path = memory
     assert_same(StateDump.open(url), StateDump.open(path))
     assert isinstance(open_states(url), StateDump)
@@ -48,7 +48,7 @@ def test_memory(memory):
         _ = StateDump.open(url).path
 
 
-def test_a_web_server(web, small_dump):
+def test_a_dump_on_a_web_server_equals_one_on_disk(web, small_dump):
     folder, url = web
     small_dump(folder / "states.zarr")
     assert_same(StateDump.open(f"{url}/states.zarr"), StateDump.open(folder / "states.zarr"))
@@ -104,7 +104,7 @@ def test_damage_is_seen_when_a_block_is_read(memory):
         system.pipe_file(key, content)
 
 
-def test_plain_zarr_in_memory():
+def test_plain_zarr_in_memory_is_read():
     values = np.random.default_rng(0).normal(size=(20, 3)).astype(np.float32)
     group = zarr.create_group("memory://plain")
     group.create_array("h", data=values, chunks=(7, 3))

@@ -31,7 +31,7 @@ def test_two_rows_are_rounded_into_one():
 
 @needs_pairs
 @pytest.mark.parametrize(("n", "H"), [(1, 8), (64, 24), (127, 136), (30, 264)])
-def test_the_upper_triangle_in_any_parts(n, H):
+def test_the_upper_triangle_may_be_computed_in_any_parts(n, H):
     rows = np.random.default_rng(n).standard_normal((n, H)).astype(np.float32)
     exact = bfloat16(rows).double().numpy()
     exact = exact.T @ exact

@@ -64,7 +64,7 @@ def test_a_sequence_does_not_depend_on_its_neighbours(lstm, tmp_path):
     assert longer.text(0, 12) == few.text(0, 12)
 
 
-def test_seed_prime_and_defaults(lstm, tmp_path, make_model):
+def test_seed_and_prime_change_the_text(lstm, tmp_path, make_model):
     texts = {sampled(lstm, tmp_path / f"{seed}.zarr", seed=seed).text() for seed in (0, 1, 2**63)}
     assert len(texts) == 3
     primed = sampled(lstm, tmp_path / "primed.zarr", prime="abc")
@@ -116,7 +116,7 @@ def test_a_finished_dump_is_left_alone_and_other_settings_are_refused(lstm, tmp_
     ("field", "value"),
     [("sequences", 0), ("length", -1), ("temperature", 0.0), ("sequences", 2**32), ("length", 10**23)],
 )
-def test_settings_out_of_range(field, value):
+def test_settings_out_of_range_are_refused(field, value):
     with pytest.raises(InputError, match=f"--{field}"):
         SampleConfig(**{field: value})
 

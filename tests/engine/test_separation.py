@@ -92,7 +92,7 @@ def test_status_of_any_small_problem_matches_a_linear_program(fit_intercept):
 
 
 @pytest.mark.parametrize("gap", [False, True])
-def test_many_free_directions(device, gap):
+def test_many_free_directions_do_not_hide_separability(device, gap):
     """Nearly all rows are on their right side, and the few others leave most directions free."""
     generator = np.random.default_rng(1)
     X = generator.standard_normal((3000, 40))

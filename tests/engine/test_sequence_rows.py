@@ -52,7 +52,7 @@ def both(request, alignment):
     return SequenceRows(Blocks(), STARTS[chosen], STARTS[chosen + 1], before), aligned(alignment)[rows]
 
 
-def test_all_and_every_slice(both):
+def test_every_slice_equals_the_array(both):
     lazy, expected = both
     assert lazy.shape == expected.shape and lazy.dtype == expected.dtype
     np.testing.assert_array_equal(np.asarray(lazy), expected)
@@ -65,7 +65,7 @@ def test_all_and_every_slice(both):
             np.testing.assert_array_equal(out[:, 1:-1], expected[start:stop])
 
 
-def test_chosen_rows_and_columns(both):
+def test_chosen_rows_and_columns_equal_the_array(both):
     lazy, expected = both
     rng = np.random.default_rng(0)
     index = rng.integers(-len(expected), len(expected), 40) if len(expected) else np.arange(0)

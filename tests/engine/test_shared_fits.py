@@ -253,7 +253,7 @@ def test_only_auroc_of_two_processes_equals_one(shared):
 
 
 @pytest.mark.parametrize("place", ["stand-in", pytest.param("gpu", marks=pytest.mark.cuda)])
-def test_two_processes_with_gpu_arrays(tmp_path, place):
+def test_two_processes_with_gpu_arrays_equal_one(tmp_path, place):
     """Both processes may use the same GPU."""
     if place == "stand-in":
         # Checked here, since a process of its own cannot skip the test.

@@ -22,7 +22,7 @@ def assert_close(got, left, right, terms):
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize(("n", "H"), [(1, 1), (2, 40), (23, 7), (50, 129)])
-def test_every_width(dtype, n, H):
+def test_products_of_every_width_are_exact(dtype, n, H):
     generator = np.random.default_rng(n)
     states = generator.standard_normal((n, H)).astype(dtype)
     for width in WIDTHS:

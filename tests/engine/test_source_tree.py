@@ -38,7 +38,7 @@ def test_files_come_in_order_of_their_paths_with_a_manifest(tree, tmp_path):
     assert sorted(path.name for path in out.parent.iterdir()) == ["text.txt", "text.txt.manifest.json"]
 
 
-def test_glob_shuffle_and_limit(tree, tmp_path):
+def test_glob_shuffle_and_limit_select_files(tree, tmp_path):
     def written(config, seed=0):
         return write_corpus(tree, tmp_path / "t", config, seed, overwrite=True)
 

@@ -61,7 +61,7 @@ def base_of(values):
     return values.obj if isinstance(values, memoryview) else values
 
 
-def test_whole(any_layout):
+def test_a_whole_array_is_read(any_layout):
     assert any_layout.shape == (N, H) and any_layout.ndim == 2 and len(any_layout) == N
     assert any_layout.dtype == np.float16 and any_layout.n_blocks == 7
     assert np.array_equal(np.asarray(any_layout), VALUES)
@@ -88,7 +88,7 @@ column_choices = (
 
 @settings(deadline=None, max_examples=400)
 @given(row_choices, column_choices)
-def test_any_choice_of_rows_and_columns(array, rows, columns):
+def test_any_choice_of_rows_and_columns_equals_numpy(array, rows, columns):
     if columns is None:
         assert np.array_equal(array[rows], VALUES[rows], equal_nan=True)
         return
@@ -139,7 +139,7 @@ def test_values_survive_mapping_the_next_block(array):
 
 
 @pytest.mark.parametrize(("start", "n"), [(0, N), (0, 8), (3, 2), (7, 11), (47, 6), (5, 0)])
-def test_read_into_rows(any_layout, start, n):
+def test_read_into_fills_the_given_rows(any_layout, start, n):
     out = np.full((n + 2, H), 9, dtype=np.float16)
     any_layout.read_into(out[1:-1], start)
     assert np.array_equal(out[1:-1], VALUES[start : start + n])
@@ -149,7 +149,7 @@ def test_read_into_rows(any_layout, start, n):
     assert np.array_equal(wide, VALUES[start : start + n].astype(np.float32))
 
 
-def test_read_into_columns_of_a_wider_array(any_layout):
+def test_read_into_fills_columns_of_a_wider_array(any_layout):
     wide = np.full((20, H + 4), 9, dtype=np.float16)
     any_layout.read_into(wide[:, 2 : 2 + H], 6)
     assert np.array_equal(wide[:, 2 : 2 + H], VALUES[6:26])
@@ -211,7 +211,7 @@ def test_a_flipped_bit_is_reported(own_array, place):
     assert own_array.check_block(3, BLOCK) == "layer0/h: block 3 (rows 24 to 31) does not match its checksum"
 
 
-def test_damaged_block_of_another_layout(tmp_path):
+def test_a_damaged_block_of_another_layout_is_reported(tmp_path):
     array = make(tmp_path / "dump", compressors=[GzipCodec(), Crc32cCodec()])
     file = block_file(array, 3)
     file.write_bytes(file.read_bytes()[:-1] + b"x")
@@ -229,7 +229,7 @@ def test_a_nonfinite_value_is_reported(tmp_path, value):
 
 
 @pytest.mark.parametrize("damage", ["flip", "cut", "empty", "remove"])
-def test_damaged_block_of_zstd(tmp_path, damage):
+def test_a_damaged_block_of_zstd_is_reported(tmp_path, damage):
     array = make(tmp_path / "dump", compressors=[ZstdCodec(), Crc32cCodec()])
     file = block_file(array, 3)
     content = file.read_bytes()

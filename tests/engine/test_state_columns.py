@@ -111,7 +111,7 @@ def test_all_rows_are_read_at_once(dump):
         (lambda dump: LogisticProbes().fit(dump, np.zeros((N, 1), bool)), r"is a state dump: choose .*\.states\("),
     ],
 )
-def test_refusals(dump, call, message):
+def test_invalid_rows_and_units_are_refused(dump, call, message):
     with pytest.raises(InputError, match=message):
         call(dump)
 

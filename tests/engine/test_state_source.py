@@ -103,7 +103,7 @@ def test_sequences_are_chosen_by_numbers_or_a_mask(source):
         (NAMES, {"library": "jax"}, "library 'jax' is unknown"),
     ],
 )
-def test_refusals(source, names, options, message):
+def test_invalid_arrays_and_options_are_refused(source, names, options, message):
     with pytest.raises(InputError, match=message):
         next(source.blocks(names, **options))
 

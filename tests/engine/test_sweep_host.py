@@ -15,7 +15,7 @@ MULTIPLES = (2.0, 8.0)
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("W", [1, MOST_AS_ROWS, MOST_AS_ROWS + 1, 16, 37])
 @pytest.mark.parametrize("moves", [True, False])
-def test_sums_of_a_block(monkeypatch, dtype, W, moves):
+def test_sums_of_a_block_equal_float64(monkeypatch, dtype, W, moves):
     n, H = 101, 12
     # The smallest parts: 32 rows each.
     monkeypatch.setattr(row_blocks, "CACHED_BYTES", 1)

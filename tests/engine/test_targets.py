@@ -20,7 +20,7 @@ def make(n_rows=20_000, n_targets=3):
 
 @pytest.mark.parametrize("kind", [None, "shared", "each"])
 @pytest.mark.parametrize("class_weight", [None, "balanced", {False: 0.5, True: 4.0}])
-def test_signed_weights_and_totals(kind, class_weight):
+def test_signed_weights_and_totals_match_the_definition(kind, class_weight):
     Y, weight = make()
     given = {None: None, "shared": weight[:, 0], "each": weight}[kind]
     targets = BinaryTargets(Y, Weights(given, *Y.shape, np), class_weight)
@@ -74,7 +74,7 @@ def test_only_a_call_entirely_without_weight_is_refused():
         Weights(np.zeros(100), *Y.shape, np)
 
 
-def test_labels():
+def test_labels_must_be_binary():
     assert as_targets([1, 0], 2).shape == (2,)
     np.testing.assert_array_equal(as_binary(np.array([[1.0], [0.0]])), [[True], [False]])
     with pytest.raises(InputError, match="Y is 2 at row 1, hypothesis 0"):

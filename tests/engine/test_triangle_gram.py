@@ -13,7 +13,7 @@ from gatescope.engine.triangle_gram import add_gram, gram_adder
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("ends", [[0, 9], [0, 4, 9], [0, 1, 8, 9]])
-def test_parts_of_the_triangle(dtype, ends):
+def test_parts_of_the_triangle_add_up_to_the_gram_matrix(dtype, ends):
     rows = np.random.default_rng(0).standard_normal((20, 9)).astype(dtype)
     total = np.ones((9, 9), dtype)
     for top, bottom in itertools.pairwise(ends):

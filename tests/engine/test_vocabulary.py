@@ -21,7 +21,7 @@ def test_ids_are_indices_in_the_smallest_dtype(n_characters, dtype):
     assert vocabulary.encode(chr(300)).tolist() == [0]
 
 
-def test_code_points():
+def test_code_points_cover_surrogates_and_wide_characters():
     assert code_points("aé\ud800\U0001f600").tolist() == [0x61, 0xE9, 0xD800, 0x1F600]
 
 

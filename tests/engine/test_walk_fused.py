@@ -121,7 +121,7 @@ def test_an_interrupted_dump_resumes_at_a_tile(lstm, by_kernel, monkeypatch, tmp
         assert np.array_equal(found.array(name)[:], expected.array(name)[:])
 
 
-def test_launches_are_full():
+def test_launches_hold_as_many_sequences_and_steps_as_fit():
     """Of 2,000 sequences of 500 steps, 1,040 would fit into a piece, but a launch holds 1,024."""
     row_bytes = 2 * 2 * 128 * 2
     assert walk_fused._cut(LAYOUT, 2000, 500, row_bytes) == (1024, 512)
@@ -131,7 +131,7 @@ def test_launches_are_full():
 
 
 @pytest.mark.parametrize("temperature", [1e-40, 1e300])
-def test_temperatures_beyond_float32(lstm, by_kernel, temperature):
+def test_temperatures_beyond_float32_equal_the_cpu(lstm, by_kernel, temperature):
     config = SampleConfig(sequences=3, length=2, dtype="float32", temperature=temperature)
     expected = sample_in_memory(lstm, config)
     by_kernel()

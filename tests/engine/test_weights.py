@@ -15,7 +15,7 @@ def make(n_rows=20_000, dtype=np.float32):
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64, np.float16, np.int64, bool])
-def test_sums_and_equal_columns(device, dtype):
+def test_sums_are_exact_and_equal_columns_are_grouped(device, dtype):
     weight = make(dtype=dtype)
     for move, xp in ((np.asarray, np), (device, device.xp)):
         each = Weights(move(weight), *weight.shape, xp)
