@@ -12,7 +12,7 @@ def label(name, text, prime=""):
 
 
 @given(text=st.text("ab\n", max_size=30) | st.text(max_size=10))
-def test_newline_next(text):
+def test_newline_next_looks_one_character_ahead(text):
     values, defined = label("newline_next", text)
     for place in range(len(text)):
         assert defined[place] == (place + 1 < len(text))
@@ -27,7 +27,7 @@ def test_column_and_line_position(text):
 
 
 @given(text=st.text("ab\n", max_size=30))
-def test_line_decay(text):
+def test_line_decay_falls_from_1_to_minus_1(text):
     values, defined = label("line_decay", text)
     finished = text.rfind("\n") + 1
     assert defined.tolist() == [place < finished for place in range(len(text))]

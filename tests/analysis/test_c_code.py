@@ -82,7 +82,7 @@ def test_indentation_is_undefined_in_blanks_and_at_the_newline(name):
     assert defined.tolist() == [False, False, True, True, True, False, False, False, True]
 
 
-def test_width_of_a_level():
+def test_levels_are_counted_in_the_given_width():
     text = "    a\n      b\n\tc\n"
     assert positive("indent_gt_1", text) == []
     assert positive("indent_gt_1_of_2", text) == ["a", "b"]
@@ -117,7 +117,7 @@ def test_the_scan_is_shared_and_cannot_be_changed():
 
 @settings(max_examples=60, deadline=None)
 @given(text=st.text("if(a) {}[];\"'/*\\\n\t#", max_size=60) | st.text(max_size=20), cut=st.integers(0, 60))
-def test_every_hypothesis_on_any_text(text, cut):
+def test_every_hypothesis_labels_any_text_causally(text, cut):
     for each in library():
         if each.language != "c":
             continue

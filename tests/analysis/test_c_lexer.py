@@ -24,7 +24,7 @@ TEXTS = [text for text, _, _ in ROWS.values()]
 
 
 @pytest.mark.parametrize(("text", "modes", "code"), ROWS.values(), ids=ROWS.keys())
-def test_rows(text, modes, code):
+def test_each_character_gets_its_mode(text, modes, code):
     found, left, mode, _ = lex(text.encode(), CODE, b"")
     assert found.tolist() == [MODES[letter] for letter in modes]
     assert left.decode() == code

@@ -32,7 +32,7 @@ def events(text):
         ("(k)a)b;", [1, 2], [3, 4]),
     ],
 )
-def test_flips(text, conditions, bodies):
+def test_conditions_and_bodies_flip_at_the_expected_places(text, conditions, bodies):
     found = ConditionMachine().run(events(text), 0, len(text))
     assert found[:2] == (conditions, bodies)
 

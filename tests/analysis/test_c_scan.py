@@ -172,52 +172,52 @@ def lexical(text, *modes):
 
 
 @table(STRINGS)
-def test_string(text, expected):
+def test_strings_are_found(text, expected):
     assert lexical(text, STRING) == expected
 
 
 @table(CHARACTERS)
-def test_character(text, expected):
+def test_characters_are_found(text, expected):
     assert lexical(text, CHARACTER) == expected
 
 
 @table(COMMENTS)
-def test_comment(text, expected):
+def test_comments_are_found(text, expected):
     assert lexical(text, LINE_COMMENT, BLOCK_COMMENT) == expected
 
 
 @table(DIRECTIVES)
-def test_directive(text, expected):
+def test_directives_are_found(text, expected):
     assert mask(scan(text)[0].state & DIRECTIVE) == expected
 
 
 @table(PARENTHESES)
-def test_parentheses(text, expected):
+def test_parentheses_are_counted(text, expected):
     assert digits(scan(text)[0].parentheses) == expected
 
 
 @table(EXPRESSIONS)
-def test_expression(text, expected):
+def test_expression_depth_is_counted(text, expected):
     assert digits(scan(text)[0].expression) == expected
 
 
 @table(BRACES)
-def test_braces(text, expected):
+def test_braces_are_counted(text, expected):
     assert digits(scan(text)[0].braces) == expected
 
 
 @table(CONDITIONS)
-def test_condition(text, expected):
+def test_conditions_are_found(text, expected):
     assert mask(scan(text)[0].state & CONDITION) == expected
 
 
 @table(BODIES)
-def test_body(text, expected):
+def test_bodies_are_found(text, expected):
     assert mask(scan(text)[0].state & BODY) == expected
 
 
 @table(LEVELS)
-def test_level(text, expected):
+def test_indentation_levels_are_found(text, expected):
     assert digits(scan(text)[0].level) == expected
 
 
@@ -225,7 +225,7 @@ TABLES = (STRINGS, CHARACTERS, COMMENTS, DIRECTIVES, PARENTHESES, EXPRESSIONS, B
 
 
 @pytest.mark.parametrize("rows", TABLES)
-def test_every_row_in_two_pieces(rows):
+def test_scanning_in_two_pieces_changes_nothing(rows):
     for text, _ in rows.values():
         whole = vars(scan(text)[0])
         for cut in range(len(text) + 1):
@@ -236,11 +236,11 @@ def test_every_row_in_two_pieces(rows):
                 assert found == expected.tolist(), (text[:cut], text[cut:], name)
 
 
-def test_columns_of_a_level():
+def test_levels_are_counted_in_the_given_columns():
     assert digits(scan("  a\n    b\n\tc\n   d", columns=2)[0].level) == "--1-----2--1----1"
 
 
-def test_depth_beyond_the_type():
+def test_depth_saturates_at_the_largest_value():
     found = scan("(" * 70_000 + ")" * 69_999)[0]
     assert found.parentheses.max() == 65_535
     assert found.parentheses[-1] == 1

@@ -158,7 +158,7 @@ def test_a_label_with_one_class_gives_a_status(states, tmp_path):
     assert all(record["f1"] is None or record["f1"] == 0 for record in never)
 
 
-def test_export_and_concat(states, tmp_path, capsys):
+def test_export_and_concat_commands_report_what_they_wrote(states, tmp_path, capsys):
     for name in ("one", "two"):
         shutil.copytree(states, tmp_path / f"{name}.zarr")
     parts = [str(tmp_path / "one.zarr"), str(tmp_path / "two.zarr")]

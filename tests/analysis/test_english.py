@@ -50,7 +50,7 @@ def test_boolean_hypotheses_hold_where_expected(name, expected):
     assert positive(name, PLAY) == expected
 
 
-def test_word_position():
+def test_word_position_counts_within_a_word():
     assert label("word_position", "a bcd")[0].tolist() == [1, 0, 1, 2, 3]
 
 
@@ -67,7 +67,7 @@ def test_word_position():
         "A:B\n": False,
     }.items(),
 )
-def test_speaker_line(text, holds):
+def test_speaker_line_holds_up_to_the_colon(text, holds):
     values, _ = label("speaker_line", text)
     assert values.any() == holds
     assert not values[text.rindex(":") + 1 :].any()
@@ -89,7 +89,7 @@ def test_unfinished_words_and_sentences_are_undefined(name, text, undefined):
     assert "".join(character for character, known in zip(text, defined, strict=True) if not known) == undefined
 
 
-def test_parts_of_speech(tagger):
+def test_parts_of_speech_hold_on_their_words(tagger):
     text = "The dogs will chase two cats. I ran"
     assert positive("nouns", text) == ["dogs", "cats"]
     assert positive("verbs", text) == ["will", "chase"]
@@ -138,7 +138,7 @@ def test_every_part_of_speech_has_three_forms():
 
 @settings(max_examples=40, deadline=None)
 @given(text=st.text("aBc .!?\"'“”:\n", max_size=60) | st.text(max_size=20), cut=st.integers(0, 60))
-def test_every_hypothesis_on_any_text(text, cut):
+def test_every_hypothesis_labels_any_text_causally(text, cut):
     for each in library():
         # Parts of speech are tested elsewhere, because they need the tagger's data.
         if each.language != "english" or each.name.partition("_")[0] in NEED_THE_TAGGER:

@@ -40,12 +40,12 @@ def mask(values):
 
 
 @table(SENTENCES)
-def test_first_word(text, expected):
+def test_first_words_are_found(text, expected):
     assert mask(scan(text).first_word) == expected
 
 
 @table(QUOTATIONS)
-def test_quotation(text, expected):
+def test_quotations_are_found(text, expected):
     assert mask(scan(text).quotation) == expected
 
 
@@ -57,7 +57,7 @@ def test_quotation(text, expected):
         *((sign, OTHER) for sign in "1_' \u0301😀\ud800"),
     ],
 )
-def test_letter_cases(character, case):
+def test_letter_cases_are_recognised(character, case):
     assert letter_cases(character).tolist() == [case]
     assert letter_cases(f"a{character}é").tolist() == [LOWER, case, LOWER]
 
@@ -112,7 +112,7 @@ def test_sentences_and_quotations_equal_a_character_by_character_scan(text):
     assert list(zip(*columns, strict=True)) == sentences_and_quotations(text)
 
 
-def test_real_text(data):
+def test_real_text_equals_a_character_by_character_scan(data):
     text = (data / "tinyshakespeare.txt").read_text(encoding="utf-8")[:200_000]
     found = scan(text)
     assert list(zip(found.length.tolist(), found.letters.tolist(), strict=True)) == [

@@ -37,7 +37,7 @@ def test_the_prime_is_read_but_not_labelled():
     assert (values.tolist(), defined.tolist()) == ([2, 0], [True, False])
 
 
-def test_an_empty_text():
+def test_an_empty_text_has_no_labels():
     for values in ("boolean", "continuous"):
         found, defined = made(lambda text: [], values).label("")
         assert found.shape == defined.shape == (0,)

@@ -38,7 +38,7 @@ def path(request, tmp_path):
     return path
 
 
-def test_every_kind_of_column(path):
+def test_every_kind_of_column_is_read(path):
     table = read_labels(path)
     values = dict(zip([each.name for each in table.boolean.hypotheses], table.boolean.values.T, strict=True))
     defined = dict(zip(values, table.boolean.defined.T, strict=True))
@@ -75,7 +75,7 @@ def test_columns_with_the_same_name_are_refused(tmp_path, suffix):
         read_labels(tmp_path / f"x.{suffix}")
 
 
-def test_a_matrix_of_labels(tmp_path):
+def test_a_matrix_of_labels_is_read_with_its_names(tmp_path):
     matrix = np.array([[0, 1], [1, 1], [0, 0]])
     np.savez(tmp_path / "a.npz", labels=matrix, label_names=["odd", "even"], states=np.zeros((3, 5)))
     table = read_labels(tmp_path / "a.npz")
@@ -85,7 +85,7 @@ def test_a_matrix_of_labels(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["labels.tsv", "labels.csv.gz", "labels.tsv.gz", "labels.jsonl"])
-def test_other_kinds_of_tables(tmp_path, name):
+def test_json_lines_and_text_tables_are_read(tmp_path, name):
     columns = TABLE[["flag", "depth", "tag", "sequence_id"]]
     if name == "labels.jsonl":
         columns.to_json(tmp_path / name, orient="records", lines=True)

@@ -55,7 +55,7 @@ def test_corpora_and_misspelt_samples_are_recognised(corpora, name):
 
 
 @pytest.mark.parametrize(("text", "language"), [(C, "c"), (PYTHON, "python"), (ENGLISH, "english")])
-def test_short_texts(text, language):
+def test_short_texts_are_recognised(text, language):
     assert detect_language(text) == language
     assert detect_language(text * 1000) == language
 

@@ -26,7 +26,7 @@ ROWS = [
 
 
 @pytest.mark.parametrize(("name", "text", "expected"), ROWS)
-def test_rows(name, text, expected):
+def test_legacy_hypotheses_hold_where_expected(name, text, expected):
     (chosen,) = select([name], "any")
     values, defined = chosen.label(text)
     assert defined.all()
@@ -40,7 +40,7 @@ def test_line_position():
 
 @settings(deadline=None)
 @given(text=st.text('ab()"/*\n\t#', max_size=40) | st.text(max_size=10))
-def test_any_text(text):
+def test_legacy_hypotheses_label_any_text(text):
     for each in select(["legacy"], "any"):
         values, defined = each.label(text)
         assert len(values) == len(defined) == len(text)

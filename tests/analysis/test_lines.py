@@ -59,7 +59,7 @@ def test_each_character_becomes_one_byte(text):
 
 @settings(deadline=None)
 @given(solid=st.lists(st.booleans(), max_size=30))
-def test_next_solid(solid):
+def test_next_solid_finds_the_next_marked_place(solid):
     array = np.array(solid, bool)
     found = next_solid(array, solid_starts(array), np.arange(len(solid) + 1))
     expected = [next((j for j in range(i, len(solid)) if solid[j]), len(solid)) for i in range(len(solid) + 1)]
@@ -68,7 +68,7 @@ def test_next_solid(solid):
 
 @settings(deadline=None)
 @given(flips=st.lists(st.integers(0, 20), max_size=8).map(sorted), before=st.booleans())
-def test_fill_between(flips, before):
+def test_fill_between_toggles_at_each_flip(flips, before):
     expected = [before ^ (sum(flip <= place for flip in flips) % 2 == 1) for place in range(20)]
     assert fill_between(flips, before, 20).tolist() == expected
 

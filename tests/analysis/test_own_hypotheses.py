@@ -13,7 +13,7 @@ from gatescope.analysis.report_text import SEES
 from gatescope.engine.errors import InputError
 
 
-def test_pattern():
+def test_a_pattern_marks_its_matches():
     found = pattern(r"number=\d+|\bx")
     assert (found.name, found.language, found.values, found.sees) == ("number", "any", "boolean", "future")
     values, defined = found.label("a 42 x", prime="4")

@@ -112,7 +112,7 @@ def test_blanks_and_a_word_at_the_end_are_undefined():
 @pytest.mark.parametrize(
     "text", ["", " ", "\n\n", '"', "''``\"", "`` '' \" ''", "cannot gonna 'tis d'ye", "(a)--b...c"]
 )
-def test_odd_texts(text):
+def test_odd_texts_are_tagged_without_error(text):
     token, tag, _ = tag_characters(text)
     assert len(token) == len(tag) == len(text)
     blank = np.array([character.isspace() for character in text], bool)
@@ -121,7 +121,7 @@ def test_odd_texts(text):
 
 @settings(max_examples=100, deadline=None)
 @given(text=st.text("ab \"'`“.?!\n()-,", max_size=40) | st.text(max_size=20))
-def test_any_text(text):
+def test_every_nonblank_character_of_any_text_has_a_token(text):
     token, tag, _ = tag_characters(text)
     assert len(token) == len(tag) == len(text)
     # Every character except blanks has a token, and the last token may be unfinished.

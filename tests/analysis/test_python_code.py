@@ -95,7 +95,7 @@ def test_the_scan_is_shared_and_cannot_be_changed():
 
 @settings(max_examples=60, deadline=None)
 @given(text=st.text("def if:a\n \t()[]'\"#@f{}\\", max_size=60) | st.text(max_size=20), cut=st.integers(0, 60))
-def test_every_hypothesis_on_any_text(text, cut):
+def test_every_hypothesis_labels_any_text_causally(text, cut):
     for each in library():
         if each.language != "python":
             continue

@@ -78,7 +78,7 @@ def modes(pieces):
 
 
 @pytest.mark.parametrize(("text", "expected"), ROWS.values(), ids=ROWS.keys())
-def test_modes(text, expected):
+def test_modes_do_not_depend_on_how_a_text_is_cut(text, expected):
     assert modes([text]) == expected
     assert modes(list(text)) == expected
     for first, second in combinations_with_replacement(range(len(text) + 1), 2):

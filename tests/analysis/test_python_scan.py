@@ -108,37 +108,37 @@ def digits(values):
 
 
 @table(HEADERS)
-def test_header(text, expected):
+def test_headers_are_found(text, expected):
     assert mask(scan(text)[0].state & HEADER) == expected
 
 
 @table(CONDITIONS)
-def test_condition(text, expected):
+def test_conditions_are_found(text, expected):
     assert mask(scan(text)[0].state & CONDITION) == expected
 
 
 @table(DECORATORS)
-def test_decorator(text, expected):
+def test_decorators_are_found(text, expected):
     assert mask(scan(text)[0].state & DECORATOR) == expected
 
 
 @table(DOCSTRINGS)
-def test_docstring(text, expected):
+def test_docstrings_are_found(text, expected):
     assert mask(scan(text)[0].state & DOCSTRING) == expected
 
 
 @table(BRACKETS)
-def test_brackets(text, expected):
+def test_brackets_are_counted(text, expected):
     assert digits(scan(text)[0].brackets) == expected
 
 
 @table(LEVELS)
-def test_level(text, expected):
+def test_indentation_levels_are_found(text, expected):
     assert digits(scan(text)[0].level) == expected
 
 
 @pytest.mark.parametrize("rows", [HEADERS, CONDITIONS, DECORATORS, DOCSTRINGS, BRACKETS, LEVELS])
-def test_every_row_in_two_pieces(rows):
+def test_scanning_in_two_pieces_changes_nothing(rows):
     for text, _ in rows.values():
         whole = vars(scan(text)[0])
         for cut in range(len(text) + 1):
@@ -149,7 +149,7 @@ def test_every_row_in_two_pieces(rows):
                 assert found == expected.tolist(), (text[:cut], text[cut:], name)
 
 
-def test_depth_beyond_the_type():
+def test_depth_saturates_at_the_largest_value():
     assert scan("(" * 70_000)[0].brackets.max() == 65_535
 
 

@@ -108,7 +108,7 @@ def test_headline_prefers_all_states_over_the_first_set():
     assert leading_records(records) == {"one": records[1], "two": records[3]}
 
 
-def test_best_unit():
+def test_best_unit_names_the_first_top_unit():
     units = [{"states": "layer1/c", "unit": 4}, {"states": "layer0/h", "unit": 9}]
     assert best_unit(record(top_units=units)) == "layer1/c 4"
     assert best_unit(record(top_units=[])) is None

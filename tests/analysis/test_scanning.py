@@ -79,7 +79,7 @@ def test_the_given_state_is_not_modified(language):
 
 
 @pytest.mark.parametrize("language", SCANNERS)
-def test_texts_longer_than_a_piece(language, monkeypatch):
+def test_texts_longer_than_a_piece_are_scanned_correctly(language, monkeypatch):
     scan, parts = SCANNERS[language]
     text = "".join(parts) * 7 + "\n}\n" + "".join(reversed(parts)) * 5
     expected = columns(scan(text)[0])

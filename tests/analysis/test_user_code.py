@@ -19,7 +19,7 @@ LINE = fails.__code__.co_firstlineno + 1
         (__file__, __file__, f"{__file__}, line {LINE}: OSError: two lines"),
     ],
 )
-def test_the_line_in_the_user_s_own_file(what, file, message):
+def test_the_error_names_the_line_in_the_user_file(what, file, message):
     with pytest.raises(InputError) as caught, user_code(what, file):
         fails()
     assert str(caught.value) == message
