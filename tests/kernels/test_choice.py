@@ -33,7 +33,7 @@ def test_choices_follow_the_softmax(draw, temperature):
 
 
 @either
-def test_choices_at_the_edges_of_the_distribution(draw):
+def test_a_number_on_a_boundary_takes_the_later_character(draw):
     logits = torch.zeros(5, 4)  # cumulative probabilities .25 .5 .75 1
     random = torch.tensor([1e-12, 0.25 - 1e-12, 0.25, 0.5, 1 - 1e-12], dtype=torch.float64)
     assert draw(logits, random, 1.0).tolist() == [0, 0, 1, 2, 3]
