@@ -28,7 +28,7 @@ def trained(steps, cell="lstm"):
 
 
 @pytest.mark.parametrize("cell", ["lstm", "gru"])
-def test_everything_comes_back_to_the_bit(tmp_path, cell):
+def test_a_checkpoint_restores_everything_to_the_bit(tmp_path, cell):
     model, optimizer = trained(3, cell)
     state = tuple(torch.randn_like(s) for s in model.zero_state(3))
     saved = Progress(3, state, 1.25, 2, {"scale": 2.0**15, "_growth_tracker": 3})
@@ -66,7 +66,7 @@ def test_a_damaged_or_foreign_file_is_named(tmp_path):
         load_checkpoint(path, *trained(0, "gru"))
 
 
-def test_a_folder_in_the_place_of_the_file_is_named(tmp_path):
+def test_a_folder_in_place_of_the_file_is_named(tmp_path):
     path = tmp_path / "checkpoint.safetensors"
     path.mkdir()
     for read in (standing, lambda path: load_checkpoint(path, *trained(0))):
@@ -86,7 +86,7 @@ def test_a_flipped_bit_is_named(tmp_path, place):
         load_checkpoint(path, model, optimizer)
 
 
-def test_a_best_loss_that_was_altered_is_named(tmp_path):
+def test_an_altered_best_loss_is_named(tmp_path):
     model, optimizer = trained(1)
     save_checkpoint(tmp_path / "c", model, optimizer, Progress(1, model.zero_state(2), 1.5))
     (tmp_path / "c").write_bytes((tmp_path / "c").read_bytes().replace(b"1.5", b"1.4"))
@@ -95,7 +95,7 @@ def test_a_best_loss_that_was_altered_is_named(tmp_path):
 
 
 @pytest.mark.parametrize("entry", ["checksum", "best_step"])
-def test_an_entry_that_was_removed_is_named(tmp_path, entry):
+def test_a_removed_entry_is_named(tmp_path, entry):
     path, (model, optimizer) = tmp_path / "c", trained(1)
     save_checkpoint(path, model, optimizer, Progress(1, model.zero_state(2), 1.5))
     with safe_open(path, framework="pt") as file:

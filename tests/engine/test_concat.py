@@ -57,7 +57,7 @@ def whole(tmp_path_factory):
 
 @pytest.mark.parametrize("compression", ["none", "zstd"])
 @pytest.mark.parametrize("cuts", [(0, 300, 600), (0, 1, 2, 599, 600), (0, 64, 128, 600)])
-def test_the_parts_of_a_run_make_the_dump_of_the_whole(tmp_path, whole, cuts, compression):
+def test_concatenated_parts_of_a_run_equal_the_whole_dump(tmp_path, whole, cuts, compression):
     parts = [write(tmp_path / f"{a}.zarr", a, b, compression=compression) for a, b in itertools.pairwise(cuts)]
     assert concatenate(parts, tmp_path / "all.zarr") == N
     assert contents(tmp_path / "all.zarr") == contents(whole[compression])
@@ -69,7 +69,7 @@ def test_the_parts_of_a_run_make_the_dump_of_the_whole(tmp_path, whole, cuts, co
     assert sorted(os.listdir(tmp_path)) == sorted([*(part.name for part in parts), "all.zarr"])
 
 
-def test_parts_may_be_named_by_text_and_come_one_by_one(tmp_path, whole, monkeypatch):
+def test_parts_may_be_strings_from_an_iterator(tmp_path, whole, monkeypatch):
     monkeypatch.chdir(tmp_path)
     write("a.zarr", 0, 200)
     write("b.zarr", 200, 600)
@@ -185,7 +185,7 @@ def _concatenate(parts, out):
     concatenate(parts, out)
 
 
-def test_killed_at_any_write(tmp_path):
+def test_concatenation_survives_a_kill_at_any_write(tmp_path):
     parts = [write(tmp_path / "one.zarr", 0, 250), write(tmp_path / "two.zarr", 250, 600)]
     assert_survives_kills(_concatenate, lambda folder: (parts, folder), tmp_path / "out", n_kills=3)
 

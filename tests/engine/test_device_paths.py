@@ -83,7 +83,7 @@ def test_standard_errors_equal_the_cpu(device, grouped):
 
 
 @pytest.mark.parametrize("weighted", [None, "shared", "each"])
-def test_units_may_have_a_different_scale_for_each_hypothesis(device, weighted):
+def test_standardized_probes_equal_the_cpu(device, weighted):
     X, _, Y = problem(np.float64)
     weight = {
         None: None,

@@ -104,7 +104,7 @@ def test_the_earlier_dump_stays_until_something_new_is_committed(tmp_path, error
     assert dump.attributes["seed"] == 0 and dump.verify() == [] and os.listdir(tmp_path) == ["states.zarr"]
 
 
-def test_states_that_do_not_fit_leave_the_earlier_dump(tmp_path):
+def test_rejected_states_leave_the_earlier_dump(tmp_path):
     path = tmp_path / "states.zarr"
     write(path)
     with pytest.raises(InputError, match="beyond float16"):

@@ -126,7 +126,7 @@ def server():
 
 
 @pytest.mark.parametrize(("overwrite", "kills"), [(False, 8), (True, 7)], ids=["new", "overwrite"])
-def test_killed_at_any_moment(folder_in_memory, server, overwrite, kills):
+def test_a_dump_survives_a_kill_at_any_moment(folder_in_memory, server, overwrite, kills):
     write(folder_in_memory / "undisturbed")
     expected = {f"states.zarr/{name}": data for name, data in contents(folder_in_memory / "undisturbed").items()}
     committed = set()
@@ -206,7 +206,7 @@ def extract(model, path):
         pytest.param(sample_whole, 25, marks=pytest.mark.slow),
     ],
 )
-def test_killed_while_sequences_are_computed(make_model, folder_in_memory, stage, kills):
+def test_a_dump_survives_a_kill_while_sequences_are_computed(make_model, folder_in_memory, stage, kills):
     model, steps, committed = make_model(), set(), set()
 
     def look(path):

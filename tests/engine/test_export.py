@@ -100,7 +100,7 @@ def test_a_full_disk_is_reported_and_leaves_no_files(tmp_path, small_dump, large
     assert os.listdir(tmp_path) == ["s.zarr"]
 
 
-def test_killed_at_any_write(tmp_path, small_dump):
+def test_export_survives_a_kill_at_any_write(tmp_path, small_dump):
     dump = small_dump(tmp_path / "s.zarr")
     assert_survives_kills(_export, lambda folder: (dump, folder), tmp_path, n_kills=2)
 

@@ -55,7 +55,7 @@ def test_write_atomic_does_not_create_folders(tmp_path):
 
 
 @pytest.mark.parametrize("event", ["open", "os.rename"])
-def test_killed_while_writing(tmp_path, event):
+def test_write_atomic_survives_a_kill_while_writing(tmp_path, event):
     file = tmp_path / "file"
     file.write_bytes(b"old")
     child = os.fork()

@@ -107,7 +107,7 @@ def test_padding_of_packed_batches_may_hold_anything(tmp_path, tokens):
 
 
 @pytest.mark.parametrize("layout", ["BTH", "TBH"])
-def test_layers_of_an_encoder_that_leaves_padding_out(tmp_path, tokens, layout):
+def test_an_encoder_that_drops_padding_is_recorded(tmp_path, tokens, layout):
     torch.manual_seed(0)
     lengths, embedding = torch.tensor([2, 11, 5]), nn.Embedding(V, H)
     layer = nn.TransformerEncoderLayer(H, 2, 8, batch_first=True)

@@ -129,7 +129,7 @@ def _record(folder):
     record(folder / "s", torch.zeros(2, B, T, dtype=torch.long), model, overwrite=True)
 
 
-def test_killed_at_any_write(tmp_path):
+def test_recording_survives_a_kill_at_any_write(tmp_path):
     def look(folder):
         if (folder / "s").exists():
             assert StateDump.open(folder / "s").verify() == []

@@ -46,7 +46,7 @@ def test_dropout_acts_in_training_only(layers):
     assert torch.equal(once, again)
 
 
-def test_mismatched_widths_are_refused():
+def test_widths_out_of_range_are_refused():
     with pytest.raises(InputError, match="--hidden"):
         Architecture(hidden=0)
     with pytest.raises(InputError, match="--embedding"):

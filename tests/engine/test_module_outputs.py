@@ -96,7 +96,7 @@ def test_taking_outputs_clears_them():
     assert outputs.take() == {}
 
 
-def test_packed_outputs_may_have_different_lengths():
+def test_several_packed_outputs_before_one_add_are_refused():
     outputs = ModuleOutputs({"layer0/h": (FIRST, None)}, "BTH", np.dtype(np.float32))
     packed = pack_padded_sequence(torch.randn(2, 4, 2), [4, 3], batch_first=True)
     with outputs.collected():

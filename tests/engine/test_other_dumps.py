@@ -111,7 +111,7 @@ def test_mismatched_input_is_named(tmp_path, arrays, config, message):
         open_states(write_npz(tmp_path / "x.npz", **arrays), ReadConfig(**config))
 
 
-def test_a_text_of_another_length_is_refused(tmp_path):
+def test_an_unsuitable_text_file_is_refused(tmp_path):
     np.save(tmp_path / "x.npy", ROWS)
     for content, message in (
         (b"abc", "has 3 characters"),

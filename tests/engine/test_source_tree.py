@@ -147,7 +147,7 @@ def test_an_altered_text_does_not_match_its_manifest(tree, tmp_path):
     assert len(write_corpus(tree, tmp_path / "t", TreeConfig())["files"]) == 3
 
 
-def test_the_file_that_is_larger_than_the_limit_is_named(tree, tmp_path):
+def test_a_file_larger_than_the_limit_is_named(tree, tmp_path):
     (tree / "a.c").write_bytes(b"")
     with pytest.raises(InputError, match=r"a/z\.h alone is larger than --limit 5 bytes"):
         write_corpus(tree, tmp_path / "t", TreeConfig(limit=5))

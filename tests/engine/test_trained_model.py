@@ -33,7 +33,7 @@ def folder(tmp_path):
     return tmp_path
 
 
-def test_a_saved_model_loads_unchanged(folder):
+def test_a_loaded_model_equals_the_saved_one(folder):
     trained = load_model(folder)
     assert trained.vocabulary == VOCABULARY and trained.corpus == CORPUS
     assert trained.training == {"step": 7, "validation_nats": 1.5}
