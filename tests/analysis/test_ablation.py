@@ -212,7 +212,7 @@ def test_equal_seeds_give_equal_bytes_and_others_other_random_sets(world):
 
 @pytest.mark.cuda
 @pytest.mark.parametrize("method", ["mean", "resample", "translate"])
-def test_a_gpu_finds_the_same(world, method):
+def test_a_gpu_gives_the_same_records(world, method):
     cpu, gpu = (ablate(world, "--hypothesis", "inside", "--method", method, "--device", d) for d in ("cpu", "cuda"))
     for here, there in zip(cpu, gpu, strict=True):
         assert here["units"] == there["units"]

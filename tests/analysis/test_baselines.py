@@ -120,7 +120,7 @@ def test_weights_balance_and_prior_together_equal_a_saturated_logistic_fit():
     np.testing.assert_allclose(got, fit.predict_proba(np.eye(4))[:, 1], rtol=1e-6)
 
 
-def test_contexts_do_not_cross_a_border():
+def test_contexts_do_not_cross_the_start_of_a_sequence():
     # Sequences "ab", "b": the last b follows nothing, not an a. A third of the labels are positive.
     tokens, starts = np.array([0, 1, 1]), np.array([0, 2, 3])
     Y = np.array([[False], [True], [False]])

@@ -184,14 +184,14 @@ def run_cases(numbers, world, served):
 
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("part", range(4))
-def test_five_hundred_cases(part, world, served):
+def test_five_hundred_command_lines_break_no_rule(part, world, served):
     run_cases(range(part, SHORT, 4), world, served)
 
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("part", range(10))
-def test_ten_thousand_cases(part, world, served):
+def test_ten_thousand_command_lines_break_no_rule(part, world, served):
     run_cases(range(part, 10_000, 10), world, served)
 
 

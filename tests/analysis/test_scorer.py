@@ -82,7 +82,7 @@ def test_each_hypothesis_is_compared_with_its_best_table(labelled):
     np.testing.assert_allclose(found.resampled, resampled_auroc(Y, best, defined, GROUPS, 50, 0))
 
 
-def test_differences_come_from_the_same_resamples(labelled):
+def test_differences_use_the_same_resamples(labelled):
     Y, defined, probability, text = labelled
     scores = classified(Scorer(GROUPS, 200, 3), Y, probability, text, defined)
     probe, table = (resampled_auroc(Y, p, defined, GROUPS, 200, 3) for p in (logit(probability), text))

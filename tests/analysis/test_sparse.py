@@ -107,7 +107,7 @@ def test_a_label_of_one_class_has_no_ranking(dump):
     assert three["units_needed"] == 4
 
 
-def test_sparse_scores_exist_only_for_all_states_the_plain_fit_and_on_request(dump):
+def test_sparse_scores_need_all_states_the_plain_fit_and_a_request(dump):
     labels = labels_of(dump[1])
     for name, weighting in (("layer0/h", "plain"), ("all", "balanced")):
         assert "sparse" not in records_of(dump[0], labels, weighting, name)[1][0]
