@@ -237,7 +237,7 @@ def _fastest(
         more = 0 if schedule == "layers" else (layers - 1) * CHUNK
         return times[schedule] * (n_steps + more) / (times["T"] + more)
 
-    return min(times.keys() - {"T"}, key=taken)
+    return min((name for name in times if name != "T"), key=taken)
 
 
 @cache
