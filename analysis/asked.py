@@ -55,11 +55,13 @@ def columns_asked(table: LabelTable, config: ProbeConfig) -> LabelTable:
     """
     # A file of functions may define further names.
     elsewhere = known_names() | {each.partition("=")[0] for each in config.pattern}
-    unknown = next((name for name in config.hypotheses if name not in elsewhere.union(table.names)), None)
+    known = elsewhere.union(table.names, table.columns)
+    unknown = next((name for name in config.hypotheses if name not in known), None)
     if unknown and not config.functions:
-        hint = did_you_mean(unknown, elsewhere.union(table.names), f"the labels are {', '.join(table.names[:10])}")
+        hint = did_you_mean(unknown, known, f"the labels are {', '.join(table.names[:10])}")
         raise InputError(f"no label, hypothesis or set is named {unknown!r}; {hint}")
-    named = [name for name in config.hypotheses if name in table.names]
+    # A column of words is named for all of its words.
+    named = [name for name in table.names if {name, name.partition("=")[0]} & set(config.hypotheses)]
     return table.only(named) if named and "auto" not in config.hypotheses else table
 
 
@@ -68,7 +70,7 @@ def planned(dump: StateSource, config: ProbeConfig, table: LabelTable | None) ->
     of_table = set(table.names if table else ())
     if table:
         # Columns of the table override hypotheses of the same name; by default only the table is probed.
-        of_text = tuple(name for name in config.hypotheses if name not in ("auto", *of_table))
+        of_text = tuple(name for name in config.hypotheses if name not in ("auto", *of_table, *table.columns))
         config = replace(config, hypotheses=of_text)
     asked = config.hypotheses or config.pattern or config.functions
     if dump.vocabulary is None:

@@ -62,6 +62,11 @@ class LabelTable:
         return LabelTable(of(self.boolean), of(self.continuous), self.sequence_ids)
 
     @property
+    def columns(self) -> set[str]:
+        """The columns of words, each of which is a hypothesis such as `pos=DET`."""
+        return {column for column, equals, _ in (name.partition("=") for name in self.names) if equals}
+
+    @property
     def names(self) -> list[str]:
         """The hypotheses in the order of the file, boolean ones first."""
         return [each.name for labels in (self.boolean, self.continuous) for each in labels.hypotheses]

@@ -98,6 +98,26 @@ def test_columns_of_a_table_are_chosen_by_name(tmp_path, capsys):
     assert not capsys.readouterr().err
 
 
+def test_a_column_of_words_is_chosen_as_a_whole_or_word_by_word(tmp_path, capsys):
+    states, labels = rows_of_another_program()
+    np.save(tmp_path / "x.npy", states)
+    tags = np.array(["DET", "NOUN", "VERB"])[np.arange(len(states)) % 3]
+    pandas.DataFrame({**labels, "tag": tags}).to_csv(tmp_path / "labels.csv", index=False)
+    words = ["probe", str(tmp_path / "x.npy"), "--labels", str(tmp_path / "labels.csv"), "--bootstrap", "20"]
+    for place, (names, expected) in enumerate(
+        [
+            (["tag"], {"tag=DET", "tag=NOUN", "tag=VERB"}),
+            (["depth", "tag=NOUN"], {"depth", "tag=NOUN"}),
+        ]
+    ):
+        assert main([*words, "--hypotheses", *names, "--out", str(tmp_path / str(place))]) == 0
+        records = json.loads((tmp_path / str(place) / "probes.json").read_text())
+        assert {record["hypothesis"] for record in records} == expected
+    capsys.readouterr()
+    assert main([*words, "--hypotheses", "tags", "--out", str(tmp_path / "none")]) == 2
+    assert "no label, hypothesis or set is named 'tags'; did you mean tag" in capsys.readouterr().err
+
+
 def test_a_column_without_labels_is_refused_unless_others_are_named(tmp_path, capsys):
     states, labels = rows_of_another_program()
     np.save(tmp_path / "h.npy", states)
