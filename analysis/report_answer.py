@@ -51,8 +51,11 @@ def answer_section(results: Sequence[Result]) -> str:
 def _answer(result: Result, several: bool) -> str:
     judged = [(record, verdict(record)) for record in leading_records(result.records).values()]
     scored = [record for record, word in judged if word != Verdict.UNSCORED]
-    known, below = ([record for record, word in judged if word == each] for each in (Verdict.KNOWN, Verdict.BELOW))
-    n_open, asked = len(scored) - len(known) - len(below), counted(len(scored), "hypothesis", "hypotheses")
+    known, below, undecided = (
+        [record for record, word in judged if word == each]
+        for each in (Verdict.KNOWN, Verdict.BELOW, Verdict.UNDECIDED)
+    )
+    asked = counted(len(scored), "hypothesis", "hypotheses")
     who = f"<b>{escaped(result.name)}</b> knows" if several else "The states know"
     if known:
         answer = f"{who} {len(known)} of {asked}{'' if several else KNOWN}. "
@@ -64,8 +67,8 @@ def _answer(result: Result, several: bool) -> str:
     answer += _untrained(scored)
     if below:
         answer += f" Below a baseline: {len(below)}."
-    if n_open:
-        answer += f" Undecided: {n_open}{_of_undecided([each for each, word in judged if word == Verdict.UNDECIDED])}."
+    if undecided:
+        answer += f" Undecided: {len(undecided)}{_of_undecided(undecided)}."
     if len(scored) < len(judged):
         answer += f" Not scored: {len(judged) - len(scored)}."
     failed = result.facts.get(NOT_EVALUATED)
