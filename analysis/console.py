@@ -14,7 +14,7 @@ from rich.console import Console, RenderableType
 from tyro.conf import Positional, arg
 
 from gatescope.engine.config_values import whole_seed
-from gatescope.engine.errors import InputError
+from gatescope.engine.device_memory import require_gpu
 from gatescope.engine.location import local_path
 
 Device = Literal["auto", "cpu", "cuda"]
@@ -49,8 +49,8 @@ def _on_this_machine(value: Any) -> Any:
 
 def device_of(name: Device) -> str:
     """Return the requested device; `auto` is a GPU if there is one."""
-    if name == "cuda" and not torch.cuda.is_available():
-        raise InputError("--device cuda: torch finds no CUDA GPU here; use --device cpu")
+    if name == "cuda":
+        require_gpu()
     return ("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name
 
 

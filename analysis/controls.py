@@ -20,6 +20,7 @@ from gatescope.analysis.significance import shift_test
 from gatescope.analysis.split import Fold, rows_of
 from gatescope.analysis.study import Study
 from gatescope.analysis.units_alone import UNITS_AT_ONCE, column_sd, rank_differences, ranks_of
+from gatescope.engine.arrays import to_host
 
 N_SHIFTS = 200
 
@@ -83,7 +84,7 @@ def best_unit_p(study: Study, labels: Labels, X_train: Any) -> np.ndarray:
 
     def statistics() -> Iterator[Callable[[np.ndarray, np.ndarray], np.ndarray]]:
         for left in range(0, X_train.shape[1], UNITS_AT_ONCE):
-            ranks = ranks_of(X_train[:, left : left + UNITS_AT_ONCE])
+            ranks = ranks_of(to_host(X_train[:, left : left + UNITS_AT_ONCE]))
             yield functools.partial(_largest_difference, ranks)
 
     rows, starts = study.train_rows, study.dump.sequence_starts

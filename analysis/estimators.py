@@ -12,7 +12,7 @@ from gatescope.engine.ridge import RidgeProbes
 Estimator = LogisticProbes | RidgeProbes
 
 
-def estimator_of(weighting: str, C: float = 1.0, memory_limit: str | None = None) -> Estimator:
+def estimator_of(weighting: str, C: float = 1.0, memory_limit: str | int | None = None) -> Estimator:
     """Return the estimator for a weighting: "plain", "balanced", or "none" for continuous hypotheses."""
     if weighting == "none":
         return RidgeProbes(C=C, memory_limit=memory_limit)

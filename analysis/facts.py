@@ -53,6 +53,7 @@ def facts_of(study: Study, language: str, failed: Mapping[str, str]) -> dict[str
             "alignment": config.alignment,
             "ranking": config.ranking,
             "bootstrap": config.bootstrap,
+            "device": config.device,
             "seed": study.seed,
         },
         NOT_EVALUATED: dict(failed),
@@ -83,4 +84,6 @@ def reading(study: Study, language: str) -> str:
     rows = f"{counted(study.dump.n_rows, 'row')} in {counted(len(lengths), 'sequence')} of {each}, {tested}"
     axes = study.dump.attributes.get("axes")
     order = f" (arrays read as {axes}; --batch-first: [B, T, H])" if axes == "[T, B, H]" else ""
-    return f"{study.dump.name}: {rows}{order}; {text}; states: {', '.join(study.state_sets)}"
+    large = [name for name in study.state_sets if study.config.device == "cuda" and study.place(name) != "gpu"]
+    elsewhere = f"; too large for the GPU, and fitted on the CPU: {', '.join(large)}" if large else ""
+    return f"{study.dump.name}: {rows}{order}; {text}; states: {', '.join(study.state_sets)}{elsewhere}"

@@ -95,7 +95,7 @@ def fit_fold(study: Study, number: int, name: str, labels: Labels, weighting: st
         weighting: "plain", "balanced", or "none" for continuous ones.
     """
     fold, config = study.folds[number], study.config
-    memory = config.memory_limit if study.stays_on_disk(name) else None
+    memory = study.memory_limit(name)
     model = estimator_of(weighting, config.C[0], memory)
     if len(config.C) > 1:
         model.set_params(C=best_penalty(study, fold, model, name, labels, config.C))

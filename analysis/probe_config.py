@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 import tyro
 
 from gatescope.engine.config_values import require_values
+from gatescope.engine.device_memory import require_cupy, require_gpu
 from gatescope.engine.errors import InputError
 from gatescope.engine.location import local_path
 from gatescope.engine.memory_limit import bytes_of
@@ -46,6 +47,7 @@ class ProbeConfig:
 
     sparse: bool = False  # also probes of 1, 2, 4 ... 64 selected, ranked or random units: how many it takes
     controls: bool = False  # also control task, chance, description length, leak, random weights: many more fits
+    device: Literal["cpu", "cuda"] = "cpu"  # where probes are fitted; cuda: in a GPU's memory, with CuPy
     memory_limit: str = "4GB"  # half for states (larger ones are read from disk in every pass), half for the fits
 
     def __post_init__(self) -> None:
@@ -61,6 +63,9 @@ class ProbeConfig:
             raise InputError(
                 f"--folds {self.folds} tests 1/{self.folds} at a time: leave out --test-share {self.test_share}"
             )
+        if self.device == "cuda":
+            require_gpu()
+            require_cupy()
         if self.bootstrap < 2:
             raise InputError(f"--bootstrap {self.bootstrap}: expected at least 2 resamples, such as 1000")
 
@@ -75,8 +80,8 @@ class ProbeConfig:
 def probe_settings(config: ProbeConfig, seed: int) -> dict[str, Any]:
     """Return all settings, except the dump, that decide the results of the probes."""
     of_method = asdict(config)
-    # Memory does not affect results, and additions are a part of the results only if they were requested.
-    del of_method["memory_limit"]
+    # Neither memory nor device affects results, and additions are a part of the results only if they were requested.
+    del of_method["memory_limit"], of_method["device"]
     of_method["C"] = config.C if len(config.C) > 1 else config.C[0]
     for name in ("controls", "sparse", "folds"):
         if getattr(config, name) == getattr(ProbeConfig, name):

@@ -18,6 +18,7 @@ from gatescope.analysis.estimators import decision_values
 from gatescope.analysis.results import json_number
 from gatescope.analysis.scorer import Scorer
 from gatescope.analysis.unit_selection import selected_units
+from gatescope.engine.arrays import to_host
 
 SIZES = (1, 2, 4, 8, 16, 32, 64)
 RANDOM_ORDERS = 4
@@ -63,7 +64,7 @@ def sparse_scores(
     sizes = [1, *(size for size in SIZES[1:] if size < n_units)]
     first = next(iter(orders.values()))
     selected = np.where(first[:, :1] >= 0, selected_units(*train, sizes[-1]), -1)
-    by = {"selected": selected, **orders, "reversed": first[:, ::-1]}
+    by = {"selected": selected, **orders, "reversed": np.flip(first, axis=1).copy()}
     scores = {name: np.full((n_hypotheses, len(sizes)), np.nan) for name in by}
     for name, order in by.items():
         for k in np.flatnonzero(first[:, 0] >= 0).tolist():
@@ -122,7 +123,7 @@ def _scores(
     """AUROC or R2, on the test rows, of probes of the first units of one order, [sizes, hypotheses]."""
     # Gather scattered columns once for all sizes.
     chosen = order[: sizes[-1]]
-    of_train, of_test = np.asarray(train[0][:, chosen]), np.asarray(test[0][:, chosen])
+    of_train, of_test = to_host(train[0][:, chosen]), to_host(test[0][:, chosen])
     (Y_train, defined), (Y, counts) = ([each[:, hypotheses] for each in part[1:]] for part in (train, test))
     probes = clone(model).set_params(C=np.broadcast_to(model.C, train[1].shape[1])[hypotheses])
     scorer, scores = Scorer(np.zeros(len(Y)), n_bootstrap=0, seed=0), []

@@ -7,12 +7,15 @@ documents. All variants see the same rows. With folds every row is a test row on
 from __future__ import annotations
 
 import hashlib
+import sys
 from collections.abc import Callable, Hashable
 from dataclasses import astuple
 from functools import cached_property
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from gatescope.analysis.hypothesis import Hypothesis
 from gatescope.analysis.labels import Labels
@@ -20,7 +23,9 @@ from gatescope.analysis.probe_config import ProbeConfig
 from gatescope.analysis.scorer import Scorer
 from gatescope.analysis.split import folds_of, groups_of, sequence_ids_of
 from gatescope.analysis.state_sets import state_sets
+from gatescope.engine.device_memory import copied_to_gpu
 from gatescope.engine.errors import InputError
+from gatescope.engine.free_memory import free_bytes
 from gatescope.engine.sequence_rows import SequenceRows
 from gatescope.engine.state_source import StateSource
 
@@ -56,6 +61,7 @@ class Study:
                 f"{dump.name} has {', '.join(dump.names)}, but no states for probes with alignment "
                 f"{config.alignment!r}: record h too (--capture)"
             )
+        self._gpu_bytes = free_bytes(torch.device("cuda"), sys.maxsize) or 0 if config.device == "cuda" else 0
         self._hypotheses: tuple[Hypothesis, ...] = ()
         self._shared: dict[Hashable, Any] = {}
         self.main_set = "all" if "all" in self.state_sets else next(iter(self.state_sets))
@@ -116,8 +122,10 @@ class Study:
         """The ranking of units: for a continuous hypothesis, which has no classes, correlation instead of AUROC."""
         return "correlation" if weighting == "none" and self.config.ranking == "auroc" else self.config.ranking
 
-    def states(self, name: str, sequences: np.ndarray, of: StateSource | None = None) -> np.ndarray | SequenceRows:
-        """Return a state set at the rows of some sequences: in memory if all its rows fit in half of the memory limit.
+    def states(
+        self, name: str, sequences: np.ndarray, of: StateSource | None = None
+    ) -> np.ndarray | Tensor | SequenceRows:
+        """Return a state set at the rows of some sequences: an array in memory, a tensor on the GPU, or still on disk.
 
         Args:
             name: the state set.
@@ -125,9 +133,23 @@ class Study:
             of: states at the same rows as the dump's; default: the dump.
         """
         states = (of or self.dump).of_sequences(self.state_sets[name], sequences, self.config.alignment)
-        return states if self.stays_on_disk(name, of) else np.asarray(states)
+        place = self.place(name, of)
+        if place == "gpu":
+            return copied_to_gpu(states)
+        return states if place == "disk" else np.asarray(states)
 
-    def stays_on_disk(self, name: str, of: StateSource | None = None) -> bool:
-        """Whether all rows of a state set take more than half of the memory limit."""
-        of_all = self.dump.n_rows * len(self.columns(name)) * (of or self.dump).dtype.itemsize
-        return of_all > self.config.memory_bytes // 2
+    def place(self, name: str, of: StateSource | None = None) -> Literal["gpu", "memory", "disk"]:
+        """Where a state set lies while it is probed.
+
+        All its rows go to the GPU if they take at most a quarter of its free memory: those of the untrained network are
+        there as well, and a fit takes another quarter. In memory they take at most half of the memory limit.
+        """
+        n_bytes = self.dump.n_rows * len(self.columns(name)) * (of or self.dump).dtype.itemsize
+        if n_bytes <= self._gpu_bytes // 4:
+            return "gpu"
+        return "memory" if n_bytes <= self.config.memory_bytes // 2 else "disk"
+
+    def memory_limit(self, name: str) -> str | int | None:
+        """What a fit of a state set may take beside the states: None for as much as is useful."""
+        limits = {"gpu": self._gpu_bytes // 4, "memory": None, "disk": self.config.memory_limit}
+        return limits[self.place(name)]

@@ -19,10 +19,12 @@ from __future__ import annotations
 
 import numpy as np
 from scipy.special import expit
+from torch import Tensor
 
 from gatescope.analysis.estimators import decision_values, estimator_of
 from gatescope.analysis.last_characters import LONGEST_CONTEXT, last_characters
 from gatescope.analysis.split import sequence_ids_of
+from gatescope.engine.device_memory import copied_to_gpu
 from gatescope.engine.irls import LogisticProbes
 
 MOST_CHARACTERS = 128  # the most frequent ones, which have columns of their own
@@ -47,11 +49,19 @@ class TextProbe:
         weighting: "plain", "balanced", or "none" for continuous hypotheses, the same as that of the probe.
         alignment: "post" if the state of a row has read the row's own character, "pre" if it has not.
         k: characters of context; 0 for the place alone.
+        device: where it is fitted, "cpu" or "cuda".
     """
 
-    def __init__(self, starts: np.ndarray, weighting: str, alignment: str = "post", k: int = LONGEST_CONTEXT) -> None:
+    def __init__(
+        self,
+        starts: np.ndarray,
+        weighting: str,
+        alignment: str = "post",
+        k: int = LONGEST_CONTEXT,
+        device: str = "cpu",
+    ) -> None:
         self._model = estimator_of(weighting)
-        self._starts, self._alignment, self._k = starts, alignment, k
+        self._starts, self._alignment, self._k, self._device = starts, alignment, k, device
 
     def fit(
         self, tokens: np.ndarray, document_starts: np.ndarray, rows: np.ndarray, Y: np.ndarray, weight: np.ndarray
@@ -78,7 +88,7 @@ class TextProbe:
     def _n_columns(self) -> int:
         return PLACES + self._k * (len(self._characters) + 1)
 
-    def _columns(self, tokens: np.ndarray, document_starts: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    def _columns(self, tokens: np.ndarray, document_starts: np.ndarray, rows: np.ndarray) -> np.ndarray | Tensor:
         """A column for each place, then, k times, one for no character and for each character, float16 [n, columns]."""
         n = len(self._characters) + 1
         X, each = np.zeros((len(rows), self._n_columns), np.float16), np.arange(len(rows))
@@ -90,4 +100,4 @@ class TextProbe:
         for back, characters in enumerate(found):
             place = np.minimum(np.searchsorted(self._characters, characters), n - 2)
             X[each, PLACES + back * n + np.where(self._characters[place] == characters, place + 1, 0)] = 1
-        return X
+        return copied_to_gpu(X) if self._device == "cuda" else X

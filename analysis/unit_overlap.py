@@ -13,6 +13,7 @@ from gatescope.analysis.ranking import unit_importance
 from gatescope.analysis.split import sequence_ids_of
 from gatescope.analysis.study import Study
 from gatescope.analysis.units_alone import UNITS_AT_ONCE, column_sd, rank_differences, ranks_of
+from gatescope.engine.arrays import to_host
 
 N_RESAMPLES = 20
 
@@ -57,7 +58,7 @@ def _by_units(X: Any, Y: np.ndarray, defined: np.ndarray, times_drawn: np.ndarra
     for left in range(0, X.shape[1], UNITS_AT_ONCE):
         columns = slice(left, left + UNITS_AT_ONCE)
         with np.errstate(invalid="ignore", divide="ignore"):
-            importance[:, :, columns] = of_columns(np.asarray(X[:, columns]), Y, defined, times_drawn)
+            importance[:, :, columns] = of_columns(to_host(X[:, columns]), Y, defined, times_drawn)
     return importance
 
 

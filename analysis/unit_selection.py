@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from gatescope.engine.arrays import as_rows
+from gatescope.engine.arrays import as_rows, to_host
 from gatescope.engine.gram import Moments
 from gatescope.engine.row_blocks import RowBlocks
 
@@ -56,10 +56,12 @@ def _correlations(X: Any, Y: np.ndarray, mask: np.ndarray) -> tuple[np.ndarray, 
     """Correlations of the units [H, H] and, up to a factor, of labels and units [K, H]; 0 for a constant unit."""
     y = np.where(mask[:, None], Y - Y[mask].mean(axis=0, dtype=np.float64), 0)
     with RowBlocks(as_rows(X), np.float64) as rows:
-        moments = Moments(rows, None if mask.all() else mask, covariance=True)
-        (products,) = rows.totals(lambda block, start, stop: (y[start:stop].T @ block,), shift=moments.mean)
+        moments = Moments(rows, None if mask.all() else rows.xp.asarray(mask), covariance=True)
+        (products,) = rows.totals(
+            lambda block, start, stop: (rows.xp.asarray(y[start:stop].T) @ block,), shift=rows.xp.asarray(moments.mean)
+        )
     scale = np.divide(1, moments.sd, out=np.zeros_like(moments.sd), where=moments.sd > 0)
-    return moments.covariance * scale[:, None] * scale, products * scale
+    return moments.covariance * scale[:, None] * scale, to_host(products) * scale
 
 
 def _forward(correlation: np.ndarray, products: np.ndarray, n_units: int) -> np.ndarray:

@@ -7,9 +7,10 @@ from typing import Any
 
 import numpy as np
 from scipy.stats import rankdata
+from torch import Tensor
 
 from gatescope.analysis.ordering import f1_threshold
-from gatescope.engine.arrays import as_rows
+from gatescope.engine.arrays import as_rows, to_host
 from gatescope.engine.gram import Moments, column_origin
 from gatescope.engine.memory_limit import bytes_of
 from gatescope.engine.neurons import NeuronProbes
@@ -17,17 +18,17 @@ from gatescope.engine.row_blocks import RowBlocks
 from gatescope.engine.sequence_rows import SequenceRows
 
 UNITS_AT_ONCE = 256  # units whose ranks are in memory at a time
-States = np.ndarray | SequenceRows
+States = np.ndarray | Tensor | SequenceRows
 
 
-def units_alone(X: States, Y: np.ndarray, defined: np.ndarray, memory_limit: str | None) -> dict[str, np.ndarray]:
+def units_alone(X: States, Y: np.ndarray, defined: np.ndarray, memory_limit: str | int | None) -> dict[str, np.ndarray]:
     """Return how well each unit predicts each hypothesis: `auroc` if boolean, else `correlation`, [K, H].
 
     Args:
         X: [n, H], states of the training rows.
         Y: [n, K] labels, bool or float.
         defined: [n, K] bool.
-        memory_limit: the memory limit for states on disk.
+        memory_limit: what the work may take beside the states.
     """
     if Y.dtype != bool:
         return {"correlation": unit_correlations(X, Y, defined, memory_limit)}
@@ -35,18 +36,20 @@ def units_alone(X: States, Y: np.ndarray, defined: np.ndarray, memory_limit: str
     return {"auroc": units.auroc_}
 
 
-def unit_correlations(X: States, Y: np.ndarray, defined: np.ndarray, memory_limit: str | None = None) -> np.ndarray:
+def unit_correlations(
+    X: States, Y: np.ndarray, defined: np.ndarray, memory_limit: str | int | None = None
+) -> np.ndarray:
     """Return Pearson's r of each unit with each hypothesis, float64 [K, H]; NaN where one of them is constant."""
     count = np.maximum(defined.sum(axis=0), 1)[:, None]
     y = np.where(defined, Y, 0)
     y = np.where(defined, y - y.sum(axis=0) / count[:, 0], 0)
 
     def block_sums(block: np.ndarray, start: int, stop: int) -> tuple[np.ndarray, ...]:
-        weight = defined[start:stop].astype(np.float64).T
-        return y[start:stop].T @ block, weight @ block, weight @ block**2
+        weight = rows.xp.asarray(defined[start:stop].astype(np.float64).T)
+        return rows.xp.asarray(y[start:stop].T) @ block, weight @ block, weight @ block**2
 
     with RowBlocks(as_rows(X), np.float64, bytes_of(memory_limit)) as rows:
-        products, first, second = rows.totals(block_sums, shift=column_origin(rows))
+        products, first, second = map(to_host, rows.totals(block_sums, shift=column_origin(rows)))
     spread = np.sqrt(np.maximum(second - first**2 / count, 0) * (y**2).sum(axis=0)[:, None])
     return np.divide(products, spread, out=np.full(products.shape, np.nan), where=spread > 0)
 
@@ -74,7 +77,7 @@ def rank_differences(ranks: np.ndarray, Y: np.ndarray, weight: np.ndarray) -> np
     return np.abs(means[0] - means[1])
 
 
-def column_sd(X: States, memory_limit: str | None = None) -> np.ndarray:
+def column_sd(X: States, memory_limit: str | int | None = None) -> np.ndarray:
     """Return the standard deviation of each column, float64 [H]; 0 for a constant column."""
     with RowBlocks(as_rows(X), np.float64, bytes_of(memory_limit)) as rows:
         return Moments(rows).sd
@@ -100,12 +103,12 @@ def best_unit_predictions(
     places = {k: int(np.searchsorted(columns, chosen[k])) for k in np.flatnonzero(chosen >= 0).tolist()}
     (statistic, of_units), values = next(iter(alone.items())), np.full(test[1].shape, np.nan)
     falls = of_units[np.arange(len(chosen)), chosen] < (0.5 if statistic == "auroc" else 0)
-    sign, X = np.where(falls, -1.0, 1.0), test[0][:, columns]
+    sign, X = np.where(falls, -1.0, 1.0), to_host(test[0][:, columns])
     for k, place in places.items():
         values[:, k] = sign[k] * X[:, place]
     if train[1].dtype != bool:
         return {"unit": values}
-    above, X_train = np.full(values.shape, np.nan), train[0][:, columns]
+    above, X_train = np.full(values.shape, np.nan), to_host(train[0][:, columns])
     for k, place in places.items():
         rows = train[2][:, k]
         above[:, k] = values[:, k] > f1_threshold(train[1][rows, k], sign[k] * X_train[rows, place])

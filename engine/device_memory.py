@@ -3,7 +3,7 @@
 Two caching allocators on a GPU each hold memory that the other lacks. While the solver works, CuPy takes its memory
 from torch's, and both put their work on torch's current stream, so that neither ever waits for the other. An array that
 outlives the context stays valid: it owns a tensor, and its memory goes back to torch when that is freed. Beside it
-stands how a tensor goes to a GPU without waiting for it.
+stand how states go to a GPU, and how a tensor does without waiting for it.
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ import torch
 from torch import Tensor
 
 from gatescope.engine.arrays import array_namespace
+from gatescope.engine.errors import InputError
+from gatescope.engine.read_ahead import PIECE_BYTES, read_ahead
 
 
 @contextmanager
@@ -46,6 +48,39 @@ def torch_memory(array: Any) -> Iterator[None]:
         cupy.cuda.using_allocator(allocate),
     ):
         yield
+
+
+def require_gpu() -> None:
+    """Refuse to work on a GPU where there is none.
+
+    Raises:
+        InputError: torch finds none.
+    """
+    if not torch.cuda.is_available():
+        raise InputError("--device cuda: torch finds no CUDA GPU here; use --device cpu")
+
+
+def require_cupy() -> None:
+    """Refuse to fit probes on a GPU without CuPy.
+
+    Raises:
+        InputError: it cannot be imported.
+    """
+    try:
+        import cupy  # noqa: F401
+    except ImportError as error:
+        reason = str(error).partition("\n")[0]
+        raise InputError(f"probes on a GPU need CuPy ({reason}): pip install 'gatescope[cuda]'") from None
+
+
+def copied_to_gpu(rows: Any) -> Tensor:
+    """Copy rows [n, H] to the current GPU, in pieces, the next one read while this one is copied."""
+    step = max(1, PIECE_BYTES // (rows.shape[1] * rows.dtype.itemsize))
+    copy = torch.empty(rows.shape, dtype=torch.from_numpy(np.empty(0, rows.dtype)).dtype, device="cuda")
+    for first, piece in read_ahead(rows, step):
+        # Memory that is not pinned has been read when the copy returns.
+        copy[first : first + len(piece)].copy_(torch.from_numpy(piece))
+    return copy
 
 
 def sent(values: Tensor, device: torch.device) -> Tensor:

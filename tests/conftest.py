@@ -1,4 +1,6 @@
-"""Fixtures of all tests: how kernels run here, where real text is, and memory that never happens to be zero."""
+"""Fixtures of all tests: how kernels run here, where real text is, and memory that never happens to be zero.
+
+The device of the solver's tests is a GPU, or a stand-in on the host."""
 
 import os
 from importlib.util import find_spec
@@ -6,6 +8,7 @@ from pathlib import Path
 
 import hypothesis
 import pytest
+import strict_arrays
 import torch
 
 # Without a GPU the kernels run under Triton's interpreter, which must be chosen before they are first imported. With a
@@ -55,3 +58,30 @@ def data():
     if not folder.is_dir():
         pytest.skip(f"no real text at {folder}: set GATESCOPE_DATA")
     return folder
+
+
+class Device:
+    """Moves arrays to where the solver's GPU code works.
+
+    Args:
+        xp: cupy, or its stand-in.
+        to_device: moves a tensor.
+        on_gpu: whether the arrays are on a GPU.
+    """
+
+    def __init__(self, xp, to_device, on_gpu):
+        self.xp, self.to_device, self.on_gpu = xp, to_device, on_gpu
+
+    def __call__(self, array):
+        if isinstance(array, torch.Tensor):
+            return self.to_device(array)
+        return None if array is None else self.xp.asarray(array)
+
+
+@pytest.fixture(params=["stand-in", pytest.param("gpu", marks=pytest.mark.cuda)])
+def device(request, monkeypatch):
+    """A GPU; without one, arrays as strict as CuPy's, with kernels built by the host's compiler."""
+    if request.param == "gpu":
+        return Device(pytest.importorskip("cupy"), torch.Tensor.cuda, True)
+    module = strict_arrays.stand_in(monkeypatch)
+    return Device(module, lambda tensor: tensor.as_subclass(strict_arrays.DeviceTensor), False)

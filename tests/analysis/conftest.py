@@ -5,11 +5,12 @@ import re
 
 import numpy as np
 import pytest
+import torch
 from report_page import Page
 from sklearn.metrics import precision_recall_curve
 from small_run import PROBE, SAMPLE, TEXT, TRAIN
 
-from gatescope.analysis import hypotheses, report
+from gatescope.analysis import hypotheses, probe_config, report, study, text_probe
 from gatescope.analysis.cli import main
 from gatescope.analysis.read_results import SCORES
 from gatescope.analysis.report import write_report
@@ -60,6 +61,17 @@ def registry(monkeypatch):
     """Drop what a test registers when the test ends."""
     hypotheses.library()
     monkeypatch.setattr(hypotheses, "_registry", dict(hypotheses._registry))
+
+
+@pytest.fixture
+def gpu(device, monkeypatch):
+    """Let probes with device="cuda" be fitted on a GPU, or on its stand-in."""
+    if not device.on_gpu:
+        monkeypatch.setattr(probe_config, "require_gpu", lambda: None)
+        monkeypatch.setattr(study, "free_bytes", lambda *_: 10**9)
+        for module in (study, text_probe):
+            monkeypatch.setattr(module, "copied_to_gpu", lambda rows: device(torch.from_numpy(np.asarray(rows))))
+    return device
 
 
 def _unit(rng, state_set, hidden=128):

@@ -70,6 +70,8 @@ BAD = [
     ("show without text", ["hypotheses", "--show", "newline_next"], "--text"),
     ("no such unit", ["unit", "{states}", "layer0/h", "99"], "not 99"),
     ("no GPU here", ["train", "{text}", "--out", "{tmp}/m", "--device", "cuda"], "--device c"),
+    ("no GPU for probes", ["probe", "{states}", "--out", "{tmp}/r", "--device", "cuda"], "--device c"),
+    ("no GPU for a run's probes", ["run", "--corpus", "{text}", "--out", "{tmp}/o", "--probe.device", "cuda"], "--dev"),
 ]
 
 

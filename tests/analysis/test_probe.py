@@ -13,7 +13,7 @@ from gatescope.analysis import study_fit
 from gatescope.analysis.cli import main
 from gatescope.analysis.probe import BYTES_OF_EACH, probe_dump
 from gatescope.analysis.probe_config import ProbeConfig
-from gatescope.analysis.read_results import read_results
+from gatescope.analysis.read_results import read_records, read_results
 from gatescope.engine.dump import StateDump
 from gatescope.engine.dump_spec import DumpSpec
 from gatescope.engine.dump_writer import DumpWriter
@@ -83,6 +83,7 @@ def test_settings_and_failed_hypotheses_are_recorded(tmp_path, capsys, text_stat
         "alignment": "post",
         "ranking": "auroc",
         "bootstrap": 50,
+        "device": "cpu",
         "seed": 3,
     }
     assert list(facts["not_evaluated"]) == ["too_short"]
@@ -169,6 +170,25 @@ def test_the_memory_limit_does_not_change_results(tmp_path, text_states):
     assert (tmp_path / "r" / "probes.json").read_bytes() == before
     assert main([*words, "--controls"]) == 2
     assert main([*words, "--sparse"]) == 2
+
+
+def test_probes_fitted_on_a_gpu_have_the_same_results(gpu, tmp_path, text_states, capsys):
+    words = ["probe", str(text_states), "--hypotheses", "column", "--pattern", "vowel=[aei]", "--bootstrap", "20"]
+    found = {}
+    for device in ("cpu", "cuda"):
+        out = tmp_path / device
+        assert main([*words, "--device", device, "--out", str(out)]) == 0
+        found[device] = read_records(out)
+        assert json.loads((out / "config.json").read_text())["facts"]["probe"]["device"] == device
+    for record, of_gpu in zip(found["cpu"], found["cuda"], strict=True):
+        assert [unit["unit"] for unit in record["top_units"][:3]] == [unit["unit"] for unit in of_gpu["top_units"][:3]]
+        for name in ("auroc", "r2", "f1", "baseline_text_auroc", "auroc_low", "best_unit_auroc", "best_unit_pearson"):
+            assert record.get(name) == pytest.approx(of_gpu.get(name), abs=1e-4), name
+    # The same probe, whatever the device: a finished one is read.
+    capsys.readouterr()
+    before = (tmp_path / "cpu" / "probes.json").read_bytes()
+    assert main([*words, "--device", "cuda", "--out", str(tmp_path / "cpu")]) == 0
+    assert (tmp_path / "cpu" / "probes.json").read_bytes() == before
 
 
 def test_controls_include_the_untrained_network(tmp_path, monkeypatch):

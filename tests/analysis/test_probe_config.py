@@ -1,5 +1,7 @@
 """Settings of probes that are refused."""
 
+import sys
+
 import pytest
 
 from gatescope.analysis.probe_config import ProbeConfig, probe_settings
@@ -10,6 +12,13 @@ from gatescope.engine.errors import InputError
 def test_settings_out_of_range_are_refused(field, value):
     with pytest.raises(InputError, match=f"--{field.replace('_', '-')}"):
         ProbeConfig(**{field: value})
+
+
+def test_a_gpu_without_cupy_is_refused(monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setitem(sys.modules, "cupy", None)
+    with pytest.raises(InputError, match=r"need CuPy \(.*\): pip install"):
+        ProbeConfig(device="cuda")
 
 
 def test_unused_settings_do_not_prevent_resuming():

@@ -2,12 +2,15 @@
 
 import numpy as np
 import pytest
-from planted import LENGTH, N_SEQUENCES, PLANTED, N, hypothesis, planted_states
+import torch
+from planted import LENGTH, N_SEQUENCES, PLANTED, H, N, hypothesis, planted_states
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import f1_score, log_loss, roc_auc_score
 
 from gatescope.analysis import fold_fit
+from gatescope.analysis import study as study_of_fits
 from gatescope.analysis.estimators import estimator_of
+from gatescope.analysis.facts import reading
 from gatescope.analysis.labels import Labels
 from gatescope.analysis.probe_config import ProbeConfig
 from gatescope.analysis.results import verdict
@@ -26,9 +29,9 @@ def planted(tmp_path_factory):
     return planted_states(tmp_path_factory.mktemp("planted") / "states.zarr")
 
 
-def fitted(planted, name="all", weighting="plain", **config):
+def fitted(planted, name="all", weighting="plain", untrained=None, **config):
     dump, labels = planted
-    study = Study(dump, ProbeConfig(**{"bootstrap": 200, **config}), seed=0)
+    study = Study(dump, ProbeConfig(**{"bootstrap": 200, **config}), 0, untrained)
     return study, *fit_study(study, name, labels, weighting)
 
 
@@ -184,34 +187,89 @@ def test_standard_errors_are_robust_to_sequences(planted):
     assert "coefficient_error" not in fitted(planted, "layer0/c")[2]
 
 
-@pytest.mark.parametrize("alignment", ["post", "pre"])
-@pytest.mark.parametrize("weighting", ["plain", "balanced", "none"])
-def test_states_larger_than_memory_give_the_same_records(planted, weighting, alignment, monkeypatch):
-    # Fits are so exact that a ranking by predictions does not depend on where they stopped.
-    exact = {"tol": 1e-10} if weighting != "none" else {}
-    monkeypatch.setattr(fold_fit, "estimator_of", lambda *given: estimator_of(*given).set_params(**exact))
+@pytest.fixture
+def exactly(monkeypatch):
+    """Make fits so exact that a ranking by predictions does not depend on where they stopped."""
+
+    def estimator(weighting, *rest):
+        return estimator_of(weighting, *rest).set_params(**({"tol": 1e-10} if weighting != "none" else {}))
+
+    monkeypatch.setattr(fold_fit, "estimator_of", estimator)
+
+
+def of_kind(planted, weighting):
+    """The planted states with labels of the kind that a weighting fits."""
     dump, labels = planted
-    if weighting == "none":
-        chosen = (hypothesis("planted", "continuous"), hypothesis("chance", "continuous"))
-        labels = Labels(chosen, labels.values.astype(np.float32), labels.defined)
-    options = {"weighting": weighting, "alignment": alignment, "standard_errors": True}
-    study, records, weights, predictions = fitted((dump, labels), **options)
-    small, again, weights_again, predictions_again = fitted((dump, labels), **options, memory_limit="150KB")
-    assert isinstance(study.states("all", study.train), np.ndarray)
-    assert isinstance(small.states("all", small.train), SequenceRows)
-    for record, other in zip(records, again, strict=True):
-        assert record.keys() == other.keys()
-        for units in ("top_units", "largest_weights"):
-            firsts = [[(unit["states"], unit["unit"]) for unit in each.pop(units)[:3]] for each in (record, other)]
+    if weighting != "none":
+        return dump, labels
+    chosen = (hypothesis("planted", "continuous"), hypothesis("chance", "continuous"))
+    return dump, Labels(chosen, labels.values.astype(np.float32), labels.defined)
+
+
+def assert_same_fit(fit, other):
+    """Check records, coefficients and predictions of a fit against those of another."""
+    (records, weights, predictions), (again, weights_again, predictions_again) = fit, other
+    for record, of_other in zip(records, again, strict=True):
+        assert record.keys() == of_other.keys()
+        for name, scores in record.pop("sparse", {}).items():
+            assert scores == pytest.approx(of_other["sparse"][name]), name
+        of_other.pop("sparse", None)
+        for units in {"top_units", "largest_weights", "selected_units"} & record.keys():
+            firsts = [[(unit["states"], unit["unit"]) for unit in each.pop(units)[:3]] for each in (record, of_other)]
             assert firsts[0] == firsts[1]
         numbers = {name for name, value in record.items() if isinstance(value, float)}
-        assert {name: record[name] for name in numbers} == pytest.approx({name: other[name] for name in numbers})
-        assert all(record[name] == other[name] for name in record.keys() - numbers)
+        assert {name: record[name] for name in numbers} == pytest.approx({name: of_other[name] for name in numbers})
+        assert all(record[name] == of_other[name] for name in record.keys() - numbers)
     assert weights.keys() == weights_again.keys()
     for name, values in weights.items():
         np.testing.assert_allclose(weights_again[name], values, rtol=1e-3, atol=1e-4 * np.abs(values).max())
     for name, prediction in predictions.items():
         np.testing.assert_allclose(predictions_again[name].values, prediction.values, atol=1e-4)
+
+
+@pytest.mark.usefixtures("exactly")
+@pytest.mark.parametrize("alignment", ["post", "pre"])
+@pytest.mark.parametrize("weighting", ["plain", "balanced", "none"])
+def test_states_larger_than_memory_give_the_same_records(planted, weighting, alignment):
+    options = {"weighting": weighting, "alignment": alignment, "standard_errors": True}
+    study, *fit = fitted(of_kind(planted, weighting), **options)
+    small, *other = fitted(of_kind(planted, weighting), **options, memory_limit="150KB")
+    assert isinstance(study.states("all", study.train), np.ndarray)
+    assert isinstance(small.states("all", small.train), SequenceRows)
+    assert_same_fit(fit, other)
+
+
+@pytest.mark.usefixtures("exactly")
+@pytest.mark.parametrize("weighting", ["plain", "balanced", "none"])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"standard_errors": True, "C": (0.1, 1.0), "alignment": "pre"},
+        {"controls": True, "folds": 3},
+        {"sparse": True, "ranking": "weight_sd", "controls": True},
+    ],
+    ids=["errors", "controls", "sparse"],
+)
+def test_states_on_a_gpu_give_the_same_records(gpu, planted, weighting, options):
+    untrained = planted[0] if "controls" in options else None
+    (study, *fit), (on_gpu, *other) = (
+        fitted(of_kind(planted, weighting), weighting=weighting, untrained=untrained, device=device, **options)
+        for device in ("cpu", "cuda")
+    )
+    states = on_gpu.states("all", on_gpu.train)
+    assert states.is_cuda and states.dtype == torch.float16 and study.place("all") == "memory"
+    np.testing.assert_array_equal(states.cpu().numpy(), study.states("all", study.train))
+    assert_same_fit(fit, other)
+
+
+@pytest.mark.usefixtures("gpu")
+def test_states_too_large_for_the_gpu_are_probed_where_they_were(planted, monkeypatch):
+    monkeypatch.setattr(study_of_fits, "free_bytes", lambda *_: 4 * 2 * N * H)
+    dump, _ = planted
+    study = Study(dump, ProbeConfig(device="cuda", memory_limit="150KB"), seed=0)
+    assert [study.place(name) for name in ("layer0/h", "all")] == ["gpu", "disk"]
+    assert study.memory_limit("layer0/h") == 2 * N * H and study.memory_limit("all") == "150KB"
+    assert reading(study, "any").endswith("; too large for the GPU, and fitted on the CPU: all")
 
 
 def test_continuous_scores_have_an_interval_and_a_text_baseline(planted):

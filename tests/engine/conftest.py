@@ -1,8 +1,7 @@
-"""Small models with random weights, and the device for the solver's tests: a GPU, or a stand-in on the host."""
+"""Small models with random weights, and a small dump."""
 
 import numpy as np
 import pytest
-import strict_arrays
 import torch
 
 from gatescope.engine.dump_spec import DumpSpec
@@ -12,33 +11,6 @@ from gatescope.engine.trained_model import load_model, write_description, write_
 from gatescope.engine.vocabulary import Vocabulary
 
 CHARACTERS = "\n abcdefghij(){}"
-
-
-class Device:
-    """Moves arrays to where the solver's GPU code works.
-
-    Args:
-        xp: cupy, or its stand-in.
-        to_device: moves a tensor.
-        on_gpu: whether the arrays are on a GPU.
-    """
-
-    def __init__(self, xp, to_device, on_gpu):
-        self.xp, self.to_device, self.on_gpu = xp, to_device, on_gpu
-
-    def __call__(self, array):
-        if isinstance(array, torch.Tensor):
-            return self.to_device(array)
-        return None if array is None else self.xp.asarray(array)
-
-
-@pytest.fixture(params=["stand-in", pytest.param("gpu", marks=pytest.mark.cuda)])
-def device(request, monkeypatch):
-    """A GPU; without one, arrays as strict as CuPy's, with kernels built by the host's compiler."""
-    if request.param == "gpu":
-        return Device(pytest.importorskip("cupy"), torch.Tensor.cuda, True)
-    module = strict_arrays.stand_in(monkeypatch)
-    return Device(module, lambda tensor: tensor.as_subclass(strict_arrays.DeviceTensor), False)
 
 
 @pytest.fixture
