@@ -212,11 +212,11 @@ def _of_text(study: Study, fold: Fold, labels: Labels, weighting: str) -> list[n
     text, rows = (study.dump.tokens, study.dump.document_starts), fold.train_rows
     train = rows, labels.values[rows], labels.defined[rows]
     class_weight, alignment = "balanced" if weighting == "balanced" else None, study.config.alignment
-    starts, device = study.dump.sequence_starts, study.config.device
+    starts = study.dump.sequence_starts
     predictors = (
         NgramTable(class_weight=class_weight, alignment=alignment),
-        TextProbe(starts, weighting, alignment, device=device),
-        TextProbe(starts, weighting, alignment, k=0, device=device),
+        TextProbe(starts, weighting, alignment),
+        TextProbe(starts, weighting, alignment, k=0),
     )
     return [each.fit(*text, *train).predict_proba(*text, fold.test_rows) for each in predictors]
 

@@ -19,22 +19,19 @@ from __future__ import annotations
 
 import numpy as np
 from scipy.special import expit
-from torch import Tensor
 
-from gatescope.analysis.estimators import decision_values, estimator_of
 from gatescope.analysis.last_characters import LONGEST_CONTEXT, last_characters
 from gatescope.analysis.split import sequence_ids_of
-from gatescope.engine.device_memory import copied_to_gpu
-from gatescope.engine.irls import LogisticProbes
+from gatescope.engine.sparse_rows import SparseRows, fit_logistic, fit_ridge
 
 MOST_CHARACTERS = 128  # the most frequent ones, which have columns of their own
 # Training rows, drawn at random, which are enough for a few hundred coefficients; rows at equal distances would, in
-# sequences of one length, be at few places. They have at most 709 codes, 284 MB.
+# sequences of one length, be at few places.
 MOST_ROWS = 200_000
 # Distances from the beginning of a sequence, two for each doubling: the last is three billion characters.
 PLACES = 64
-# Test rows whose columns are in memory at a time.
-_BLOCK_ROWS = 1 << 16
+# Test rows whose codes are in memory at a time.
+_BLOCK_ROWS = 1 << 13
 
 
 class TextProbe:
@@ -49,19 +46,10 @@ class TextProbe:
         weighting: "plain", "balanced", or "none" for continuous hypotheses, the same as that of the probe.
         alignment: "post" if the state of a row has read the row's own character, "pre" if it has not.
         k: characters of context; 0 for the place alone.
-        device: where it is fitted, "cpu" or "cuda".
     """
 
-    def __init__(
-        self,
-        starts: np.ndarray,
-        weighting: str,
-        alignment: str = "post",
-        k: int = LONGEST_CONTEXT,
-        device: str = "cpu",
-    ) -> None:
-        self._model = estimator_of(weighting)
-        self._starts, self._alignment, self._k, self._device = starts, alignment, k, device
+    def __init__(self, starts: np.ndarray, weighting: str, alignment: str = "post", k: int = LONGEST_CONTEXT) -> None:
+        self._starts, self._weighting, self._alignment, self._k = starts, weighting, alignment, k
 
     def fit(
         self, tokens: np.ndarray, document_starts: np.ndarray, rows: np.ndarray, Y: np.ndarray, weight: np.ndarray
@@ -72,32 +60,32 @@ class TextProbe:
         some = np.arange(len(rows))
         if len(rows) > MOST_ROWS:
             some = np.sort(np.random.default_rng(0).choice(len(rows), MOST_ROWS, replace=False))
-        X = self._columns(tokens, document_starts, rows[some])
-        self._model.fit(X, Y[some], sample_weight=weight[some].astype(np.float32))
+        X, Y, weight = self._codes(tokens, document_starts, rows[some]), Y[some], weight[some]
+        if self._weighting == "none":
+            self._coefficients = fit_ridge(X, Y, weight)
+        else:
+            self._coefficients = fit_logistic(X, Y, weight, balanced=self._weighting == "balanced")
         return self
 
     def predict_proba(self, tokens: np.ndarray, document_starts: np.ndarray, rows: np.ndarray) -> np.ndarray:
         """Probability of the positive label at each row, or the expected value of a continuous one, [m, K]."""
         parts = [rows[start : start + _BLOCK_ROWS] for start in range(0, len(rows), _BLOCK_ROWS)]
-        predicted = np.concatenate(
-            [decision_values(self._model, self._columns(tokens, document_starts, part)) for part in parts]
-        )
-        return expit(predicted) if isinstance(self._model, LogisticProbes) else predicted
+        w = self._coefficients.astype(np.float32)
+        predicted = np.concatenate([self._codes(tokens, document_starts, part).predictions(w) for part in parts])
+        return predicted if self._weighting == "none" else expit(predicted)
 
-    @property
-    def _n_columns(self) -> int:
-        return PLACES + self._k * (len(self._characters) + 1)
-
-    def _columns(self, tokens: np.ndarray, document_starts: np.ndarray, rows: np.ndarray) -> np.ndarray | Tensor:
-        """A column for each place, then, k times, one for no character and for each character, float16 [n, columns]."""
+    def _codes(self, tokens: np.ndarray, document_starts: np.ndarray, rows: np.ndarray) -> SparseRows:
+        """Two columns for the place, and k times one for a character or for none; the last one is the intercept."""
         n = len(self._characters) + 1
-        X, each = np.zeros((len(rows), self._n_columns), np.float16), np.arange(len(rows))
         read = rows - self._starts[sequence_ids_of(rows, self._starts)] + 1
         beyond, before = np.modf(np.minimum(2 * np.log2(read), PLACES - 1))
-        X[each, before.astype(np.int64)] = 1 - beyond
-        X[each, np.ceil(before + beyond).astype(np.int64)] += beyond
+        columns, values = [before, np.ceil(before + beyond)], [1 - beyond, beyond]
         found = last_characters(tokens, document_starts, rows, self._k, self._alignment)
         for back, characters in enumerate(found):
             place = np.minimum(np.searchsorted(self._characters, characters), n - 2)
-            X[each, PLACES + back * n + np.where(self._characters[place] == characters, place + 1, 0)] = 1
-        return copied_to_gpu(X) if self._device == "cuda" else X
+            columns.append(PLACES + back * n + np.where(self._characters[place] == characters, place + 1, 0))
+            values.append(np.ones(len(rows)))
+        n_columns = PLACES + self._k * n + 1
+        columns.append(np.full(len(rows), n_columns - 1))
+        values.append(np.ones(len(rows)))
+        return SparseRows(np.stack(columns, axis=1).astype(np.int32), np.stack(values, axis=1), n_columns)

@@ -10,7 +10,7 @@ from report_page import Page
 from sklearn.metrics import precision_recall_curve
 from small_run import PROBE, SAMPLE, TEXT, TRAIN
 
-from gatescope.analysis import hypotheses, probe_config, report, study, text_probe
+from gatescope.analysis import hypotheses, probe_config, report, study
 from gatescope.analysis.cli import main
 from gatescope.analysis.read_results import SCORES
 from gatescope.analysis.report import write_report
@@ -69,8 +69,7 @@ def gpu(device, monkeypatch):
     if not device.on_gpu:
         monkeypatch.setattr(probe_config, "require_gpu", lambda: None)
         monkeypatch.setattr(study, "free_bytes", lambda *_: 10**9)
-        for module in (study, text_probe):
-            monkeypatch.setattr(module, "copied_to_gpu", lambda rows: device(torch.from_numpy(np.asarray(rows))))
+        monkeypatch.setattr(study, "copied_to_gpu", lambda rows: device(torch.from_numpy(np.asarray(rows))))
     return device
 
 

@@ -7,7 +7,6 @@ from sklearn.metrics import roc_auc_score
 
 from gatescope.analysis import text_probe
 from gatescope.analysis.text_probe import TextProbe
-from gatescope.engine.irls import LogisticProbes
 
 STARTS = np.arange(0, 3001, 30)
 # The places of the first columns, as numbers of characters.
@@ -52,7 +51,7 @@ def test_predictions_equal_scikit_learn(weighting, alignment, k, monkeypatch):
             classes = "balanced" if weighting == "balanced" else None
             model = LogisticRegression(class_weight=classes, solver="newton-cholesky", tol=1e-10)
             expected = model.fit(X[own], Y[own, column]).predict_proba(X[test])[:, 1]
-        np.testing.assert_allclose(found[:, column], expected, atol=2e-3)
+        np.testing.assert_allclose(found[:, column], expected, atol=1e-5)
 
 
 def test_subsampled_rows_do_not_align_with_sequence_lengths(monkeypatch):
@@ -60,12 +59,12 @@ def test_subsampled_rows_do_not_align_with_sequence_lengths(monkeypatch):
     y = (rows % 30 >= 15)[:, None]
     # One row in 30 is fitted, and sequences have 30 rows: taking every 30th would always hit the same place.
     monkeypatch.setattr(text_probe, "MOST_ROWS", N // 30)
-    shapes, fit = [], LogisticProbes.fit
+    shapes, fit = [], text_probe.fit_logistic
     monkeypatch.setattr(
-        LogisticProbes, "fit", lambda self, X, *more, **named: shapes.append(X.shape) or fit(self, X, *more, **named)
+        text_probe, "fit_logistic", lambda X, Y, *more, **named: shapes.append(Y.shape) or fit(X, Y, *more, **named)
     )
     probe = TextProbe(STARTS, "plain", k=0).fit(tokens, STARTS, rows, y, np.ones((N, 1)))
-    assert shapes == [(N // 30, text_probe.PLACES)]
+    assert shapes == [(N // 30, 1)]
     assert roc_auc_score(y, probe.predict_proba(tokens, STARTS, rows)) > 0.99
 
 
@@ -78,8 +77,10 @@ def test_one_class_and_no_label_give_constant_predictions():
 
 def test_position_columns_cover_the_longest_text():
     starts, far = np.array([0, 2**40]), np.array([0, 2**31 - 2, 2**31 - 1, 2**39])
-    probe = TextProbe(starts, "plain", k=0).fit(np.zeros(1, np.uint8), starts, np.zeros(1, int), *np.ones((2, 1, 1)))
-    found = probe._columns(np.zeros(1, np.uint8), starts, far)
+    one = np.ones((2, 1, 1), bool)
+    probe = TextProbe(starts, "plain", k=0).fit(np.zeros(1, np.uint8), starts, np.zeros(1, int), *one)
+    codes = probe._codes(np.zeros(1, np.uint8), starts, far)
+    found = codes.predictions(np.eye(codes.n_columns))[:, :-1]
     assert found.argmax(axis=1).tolist() == [0, 62, 62, 63] and (found.sum(axis=1) == 1).all()
 
 
