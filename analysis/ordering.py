@@ -19,10 +19,13 @@ from scipy import sparse
 
 from gatescope.analysis.intervals import resamples
 from gatescope.analysis.metrics import WHOLE
+from gatescope.engine.blas_threads import on_all_cores
 
 # In resamples, scores in the same one of this many bins of equal size count as ties. That moves AUROC by at most about
 # 1 / (2 BINS), and by far less where scores of both classes are mixed.
 BINS = 1024
+# The most sequences of which every two are compared once, for all resamples; with more, each resample is ordered.
+MOST_PAIRED = 256
 # A sparse product takes about this many times as long per number as a dense one.
 SPARSE = 8
 
@@ -98,7 +101,8 @@ def ordering_within(
         parts: parts of the rows, each with scores of one probe.
     """
     found = np.full((2, Y.shape[1]), np.nan)
-    for k in range(Y.shape[1]):
+
+    def order(k: int) -> None:
         total, weights = np.zeros((2, 2))
         for part in parts:
             rows = defined[part, k]
@@ -111,6 +115,8 @@ def ordering_within(
             total += np.where(weight > 0, ordering(y, s), 0) * weight
             weights += weight
         np.divide(total, weights, out=found[:, k], where=weights > 0)
+
+    on_all_cores(order, range(Y.shape[1]))
     return found[0], found[1]
 
 
@@ -133,9 +139,10 @@ def resampled_auroc(
     # How often each sequence is drawn, [S, resamples], one byte each; the same for every hypothesis.
     blocks = [drawn.T.astype(np.uint8, order="C") for drawn in resamples(len(distinct), n_bootstrap, seed)]
     found = np.full((n_bootstrap, Y.shape[1]), np.nan)
-    for k in range(Y.shape[1]):
+
+    def resample(k: int) -> None:
         if np.isnan(score[defined[:, k], k]).any():
-            continue
+            return
         ordered, pairs = np.zeros((2, n_bootstrap))
         for part in parts:
             rows = np.flatnonzero(defined[part, k])
@@ -145,6 +152,8 @@ def resampled_auroc(
                 ordered += found_here[0]
                 pairs += found_here[1]
         np.divide(ordered, pairs, out=found[:, k], where=pairs > 0)
+
+    on_all_cores(resample, range(Y.shape[1]))
     return found
 
 
@@ -167,18 +176,21 @@ def _resampled_pairs(
     """
     # Keep only the sequences that have rows in this part.
     present, sequence = np.unique(sequence, return_inverse=True)
+    blocks = [block[present] for block in blocks]
     order = np.argsort(s)
     y, s, sequence = y[order], s[order], sequence[order]
     ends = np.unique(s[np.ceil(np.linspace(0, 1, BINS + 1)[1:-1] * (len(s) - 1)).astype(np.int64)])
     n_bins = len(ends) + 1
     of_row = np.repeat(np.arange(n_bins), np.diff(np.searchsorted(s, ends), prepend=0, append=len(s)))
     counts = _cells(of_row + n_bins * y, sequence, (2 * n_bins, len(present)))
+    if len(present) <= MOST_PAIRED:
+        return _paired(counts, blocks, several)
     of_copies = _pairs_within(y, of_row, sequence) if several else np.zeros((2, len(present)))
     # Whole numbers, exact in single precision unless a bin has very many rows.
     most_drawn = max(int(block.max()) for block in blocks)
     exact = np.float32 if counts.sum(axis=1).max() * most_drawn < 2**24 else np.float64
     counts, found = counts.astype(exact), []
-    for times_drawn in (block[present] for block in blocks):
+    for times_drawn in blocks:
         drawn = (counts @ times_drawn.astype(exact)).astype(np.float64)
         negatives, positives = drawn[:n_bins], drawn[n_bins:]
         below = np.cumsum(negatives, axis=0)
@@ -186,6 +198,27 @@ def _resampled_pairs(
         below -= negatives / 2
         ordered = np.einsum("pn,pn->n", positives, below)
         found.append(np.stack([ordered, pairs]) - of_copies @ (times_drawn * (times_drawn - 1.0)))
+    return np.concatenate(found, axis=1)
+
+
+def _paired(counts: Any, blocks: Sequence[np.ndarray], several: bool) -> np.ndarray:
+    """Return what `_resampled_pairs` does: a resample that draws sequence s t_s times has t' A t of all pairs.
+
+    A[s, r] are the pairs of a positive row of sequence s and a negative one of r. In a resample of 40 sequences of 500
+    rows this takes 1 / 20 of the time of ordering it anew.
+
+    Args:
+        counts: rows in each bin of scores, first of the negatives, then of the positives, [2 * bins, S].
+        blocks, several: as `_resampled_pairs` has them.
+    """
+    counts = counts if isinstance(counts, np.ndarray) else counts.toarray()
+    negatives, positives = counts.reshape(2, -1, counts.shape[1]).astype(np.float64)
+    ordered = positives.T @ (np.cumsum(negatives, axis=0) - negatives / 2)
+    pairs, found = np.outer(positives.sum(axis=0), negatives.sum(axis=0)), []
+    for times_drawn in (block.astype(np.float64) for block in blocks):
+        of_all = [(times_drawn * (each @ times_drawn)).sum(axis=0) for each in (ordered, pairs)]
+        of_copies = [each.diagonal() @ (times_drawn * (times_drawn - 1)) for each in (ordered, pairs)]
+        found.append(np.stack(of_all) - several * np.stack(of_copies))
     return np.concatenate(found, axis=1)
 
 

@@ -24,6 +24,11 @@ def case(seed=0, n_groups=12, n=600, levels=None):
     return Y, score, defined, rng.integers(0, n_groups, n)
 
 
+@pytest.fixture(params=[ordering.MOST_PAIRED, 0], ids=["sequences paired", "resamples ordered"])
+def either_way(request, monkeypatch):
+    monkeypatch.setattr(ordering, "MOST_PAIRED", request.param)
+
+
 def test_ordering_without_rows_is_nan():
     assert np.isnan(ordering.ordering(np.zeros(0, bool), np.zeros(0))).all()
     Y, score, defined, _ = case()
@@ -55,6 +60,7 @@ def test_pairs_won_are_counted_one_by_one(levels):
     assert len(pairs_won(np.zeros(0, bool), np.zeros(0))) == 0
 
 
+@pytest.mark.usefixtures("either_way")
 @pytest.mark.parametrize("levels", [4, None])
 def test_resamples_equal_repeated_rows(levels):
     """With 600 rows, every distinct score has a bin of its own."""
@@ -69,6 +75,7 @@ def test_resamples_equal_repeated_rows(levels):
             assert found[b, k] == pytest.approx(expected, rel=1e-12)
 
 
+@pytest.mark.usefixtures("either_way")
 def test_rows_are_compared_only_within_their_part():
     """Each part has a scale of its own, and one part has no positive."""
     Y, score, defined, groups = case(levels=4)
@@ -127,6 +134,7 @@ def test_coarse_bins_change_auroc_by_less_than_a_bin(monkeypatch):
     assert 0 < np.abs(coarse - exact).max() < 1 / 64
 
 
+@pytest.mark.usefixtures("either_way")
 def test_a_resample_without_one_class_has_no_auroc():
     Y = np.zeros((40, 1), bool)
     Y[0] = True

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from threadpoolctl import threadpool_info, threadpool_limits
 
-from gatescope.engine.blas_threads import _blas_libraries, _set_threads, thread_count
+from gatescope.engine.blas_threads import _blas_libraries, _set_threads, on_all_cores, thread_count
 from gatescope.engine.row_blocks import RowBlocks
 
 
@@ -79,3 +79,18 @@ def test_a_finished_thread_lets_others_limit_the_libraries():
     limited.set()
     other.join()
     assert counted == 1 and thread_count() > 1
+
+
+def test_work_on_all_cores_has_single_threaded_blas_and_keeps_its_order():
+    together, before = threading.Barrier(2, timeout=60), thread_count()
+
+    def work(number):
+        # Two items are worked on at a time.
+        together.wait()
+        return number, thread_count()
+
+    assert on_all_cores(work, range(4)) == [(number, 1) for number in range(4)]
+    assert thread_count() == before
+    with pytest.raises(ZeroDivisionError):
+        on_all_cores(lambda number: 1 / number, [1, 0])
+    assert thread_count() == before
