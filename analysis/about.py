@@ -9,7 +9,7 @@ from pathlib import Path
 from gatescope.analysis.read_results import read_ablation, read_results
 from gatescope.analysis.reproduction import CELLS, REPRODUCTION
 from gatescope.analysis.results import ABLATION, ERASE, PROBING, RECORDS
-from gatescope.engine.checkpoint import standing
+from gatescope.engine.checkpoint import CHECKPOINT, standing
 from gatescope.engine.counted import counted
 from gatescope.engine.dump import StateDump
 from gatescope.engine.errors import InputError
@@ -18,7 +18,6 @@ from gatescope.engine.kept_models import kept_models
 from gatescope.engine.location import is_url, local_path
 from gatescope.engine.other_dumps import open_states
 from gatescope.engine.stage_folder import CONFIG, read_config
-from gatescope.engine.train import CHECKPOINT
 from gatescope.engine.trained_model import DESCRIPTION, load_model
 
 UNFINISHED = "not finished: repeat the command to continue"

@@ -35,7 +35,7 @@ from gatescope.engine.files import remove, remove_partial_of, write_json
 from gatescope.engine.other_dumps import ReadConfig, open_states
 from gatescope.engine.sample import SampleConfig
 from gatescope.engine.stage_folder import read_config
-from gatescope.engine.train import TrainConfig
+from gatescope.engine.train_config import TrainConfig
 from gatescope.engine.trained_model import load_model
 
 

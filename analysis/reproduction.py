@@ -26,7 +26,7 @@ from typing import Any
 from gatescope.analysis.probe_config import ProbeConfig
 from gatescope.analysis.results import WEIGHTINGS, Record, headline
 from gatescope.engine.sample import SampleConfig
-from gatescope.engine.train import TrainConfig
+from gatescope.engine.train_config import TrainConfig
 
 REPRODUCTION = "reproduction.json"
 CELLS = ("lstm", "gru")

@@ -24,7 +24,8 @@ from gatescope.engine.files import remove
 from gatescope.engine.record import captured_arrays
 from gatescope.engine.sample import SampleConfig, sample_states
 from gatescope.engine.stage_folder import claimed, keep_only
-from gatescope.engine.train import TrainConfig, train_model
+from gatescope.engine.train import train_model
+from gatescope.engine.train_config import TrainConfig
 from gatescope.engine.trained_model import load_model
 
 # The settings of the stages before the probe.

@@ -11,7 +11,7 @@ import torch
 from recurrent import row_name
 
 from gatescope.engine.model import CharacterModel
-from gatescope.engine.train import TrainConfig
+from gatescope.engine.train_config import TrainConfig
 from gatescope.engine.training_step import WARM_UP, TrainingStep, cut_lanes
 
 V = 96  # characters

@@ -15,7 +15,8 @@ from gatescope.analysis.labels import label_dump
 from gatescope.engine.corpus import survey_corpus
 from gatescope.engine.dump import StateDump
 from gatescope.engine.sample import SampleConfig, sample_states
-from gatescope.engine.train import TrainConfig, train_model
+from gatescope.engine.train import train_model
+from gatescope.engine.train_config import TrainConfig
 from gatescope.engine.trained_model import load_model
 
 FOLDER = Path(__file__).parents[1] / "out" / "benchmark-states"

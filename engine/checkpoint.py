@@ -19,6 +19,7 @@ from gatescope.engine.errors import InputError
 from gatescope.engine.files import write_atomic
 from gatescope.engine.model import CharacterModel
 
+CHECKPOINT = "checkpoint.safetensors"
 _DAMAGED = (SafetensorError, OSError, AttributeError, KeyError, TypeError, ValueError, RuntimeError)
 
 

@@ -66,7 +66,7 @@ def test_info_says_what_is_unfinished(text, states, tmp_path, capsys, monkeypatc
         return evaluate(*given, **options)
 
     with monkeypatch.context() as patched:
-        patched.setattr("gatescope.engine.train.evaluate", stopped)
+        patched.setattr("gatescope.engine.training_loop.evaluate", stopped)
         train = ["train", str(text), "--out", str(tmp_path / "m"), "--hidden", "4", "--steps", "4"]
         assert main([*train, "--evaluate-every", "2", "--batch", "2", "--length", "10"]) == 130
     assert main(["info", str(tmp_path / "m")]) == 0

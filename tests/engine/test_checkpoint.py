@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 from gatescope.engine.checkpoint import Progress, load_checkpoint, save_checkpoint, standing
 from gatescope.engine.errors import InputError
 from gatescope.engine.model import CharacterModel
-from gatescope.engine.train import TrainConfig
+from gatescope.engine.train_config import TrainConfig
 
 
 def trained(steps, cell="lstm"):

@@ -12,7 +12,7 @@ from gatescope.engine.errors import InputError
 from gatescope.engine.extract import ExtractConfig
 from gatescope.engine.other_dumps import ReadConfig
 from gatescope.engine.sample import SampleConfig
-from gatescope.engine.train import TrainConfig
+from gatescope.engine.train_config import TrainConfig
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ import torch
 
 from gatescope.engine.evaluate import evaluate, perplexity
 from gatescope.engine.model import CharacterModel
-from gatescope.engine.train import TrainConfig
+from gatescope.engine.train_config import TrainConfig
 
 
 @pytest.mark.parametrize(("n_characters", "n_lanes"), [(61, 1), (1599, 1), (1600, 2), (70 * 800, 64)])

@@ -16,7 +16,8 @@ from gatescope.engine.files import partial_name
 from gatescope.engine.kept_models import kept_folder, kept_models, kept_names
 from gatescope.engine.model import CharacterModel
 from gatescope.engine.stage_folder import read_config
-from gatescope.engine.train import TrainConfig, train_model
+from gatescope.engine.train import train_model
+from gatescope.engine.train_config import TrainConfig
 from gatescope.engine.trained_model import load_model
 
 TEXT = "the quick brown fox jumps over the lazy dog; " * 400
@@ -79,7 +80,7 @@ def test_models_are_kept_before_a_graph_is_recorded_and_between_its_replays(text
 def test_the_best_weights_come_from_a_checkpoint(text, tmp_path, monkeypatch):
     """A kept model between two checkpoints may be better than both, yet the best weights stay those of a checkpoint."""
     nats = iter([3.0, 0.5, 2.0, 2.5, 1.5])
-    monkeypatch.setattr("gatescope.engine.train.evaluate", lambda *given: next(nats))
+    monkeypatch.setattr("gatescope.engine.training_loop.evaluate", lambda *given: next(nats))
     result = train_model(survey_corpus(text), tmp_path / "model", KEPT)
     assert (result["step"], result["validation_nats"]) == (20, 1.5)
     losses = [load_model(folder).training["validation_nats"] for folder in kept_models(tmp_path / "model")]
@@ -160,7 +161,7 @@ def test_a_model_is_kept_before_its_checkpoint_is_saved(text, tmp_path, monkeypa
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
-        patched.setattr("gatescope.engine.train.save_checkpoint", killed)
+        patched.setattr("gatescope.engine.training_loop.save_checkpoint", killed)
         train_model(survey_corpus(text), tmp_path / "model", KEPT)
     assert [kept.name for kept in kept_models(tmp_path / "model")] == ["000000", "000005", "000008"]
     train_model(survey_corpus(text), tmp_path / "model", KEPT)

@@ -18,7 +18,8 @@ from gatescope.engine.location import Location, local_path
 from gatescope.engine.other_dumps import open_states
 from gatescope.engine.sample import SampleConfig, sample_states
 from gatescope.engine.source_tree import TreeConfig, write_corpus
-from gatescope.engine.train import TrainConfig, train_model
+from gatescope.engine.train import train_model
+from gatescope.engine.train_config import TrainConfig
 from gatescope.engine.trained_model import load_model
 
 URLS = [

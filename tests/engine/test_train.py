@@ -1,6 +1,5 @@
 """Training: what it minimises, how it resumes, and what it refuses."""
 
-import itertools
 import json
 import math
 from contextlib import nullcontext
@@ -12,15 +11,15 @@ import pytest
 import scipy.stats
 import torch
 from killing import assert_survives_kills, run_read_only
-from safetensors.numpy import load_file
 
-from gatescope.engine import free_memory, train
+from gatescope.engine import free_memory
 from gatescope.engine.corpus import survey_corpus
 from gatescope.engine.errors import InputError
 from gatescope.engine.extract import ExtractConfig, extract_states
 from gatescope.engine.model import CharacterModel
 from gatescope.engine.sample import SampleConfig, sample_states
-from gatescope.engine.train import TrainConfig, train_model
+from gatescope.engine.train import train_model
+from gatescope.engine.train_config import TrainConfig
 from gatescope.engine.trained_model import load_model, write_weights
 from gatescope.engine.training_step import TrainingStep
 
@@ -49,7 +48,7 @@ def test_every_cell_learns_a_repeated_sentence(text, tmp_path, cell, embedding):
 
 def test_the_reported_step_belongs_to_the_kept_weights(text, tmp_path, monkeypatch):
     nats = iter([2.0, 1.0, 1.5, 1.25])
-    monkeypatch.setattr("gatescope.engine.train.evaluate", lambda *given: next(nats))
+    monkeypatch.setattr("gatescope.engine.training_loop.evaluate", lambda *given: next(nats))
     config = TrainConfig(hidden=4, batch=2, length=10, steps=4, evaluate_every=1)
     result = train_model(survey_corpus(text), tmp_path / "model", config, facts={"language": "english"})
     assert (result["step"], result["validation_nats"]) == (2, 1.0)
@@ -58,21 +57,6 @@ def test_the_reported_step_belongs_to_the_kept_weights(text, tmp_path, monkeypat
     assert trained.corpus["language"] == "english" and trained.corpus["characters"] == len(TEXT)
     # Nothing is left to do, and the result is the same.
     assert train_model(survey_corpus(text), tmp_path / "model", config, facts={"language": "english"}) == result
-
-
-def test_state_is_carried_from_window_to_window(text, tmp_path):
-    # With a vanishing learning rate the weights stay the same, so that the carried state can be recomputed.
-    config = TrainConfig(hidden=8, batch=2, length=10, steps=3, evaluate_every=3, learning_rate=1e-30)
-    train_model(survey_corpus(text), tmp_path / "model", config)
-    carried = load_file(tmp_path / "model" / "checkpoint.safetensors")
-    trained = load_model(tmp_path / "model")
-    tokens = trained.vocabulary.encode(TEXT).astype(np.int64)
-    lanes = tokens[: len(tokens) - round(len(tokens) * 0.05)]
-    lanes = lanes[: len(lanes) // 2 * 2].reshape(2, -1)
-    with torch.no_grad():
-        _, state = trained.model(torch.from_numpy(lanes[:, :30].T.copy()), trained.model.zero_state(2))
-    for index, value in enumerate(state):
-        np.testing.assert_allclose(carried[f"state.{index}"], value.numpy(), rtol=1e-5, atol=1e-7)
 
 
 def test_the_gradient_is_clipped_before_the_step(text, tmp_path):
@@ -85,21 +69,6 @@ def test_the_gradient_is_clipped_before_the_step(text, tmp_path):
     torch.manual_seed(0)
     start = CharacterModel(config.architecture, len(set(TEXT))).output.weight.detach()
     assert (load_model(tmp_path / "model").model.output.weight - start).abs().max() < 0.01
-
-
-def test_the_learning_rate_rises_and_falls_along_half_a_cosine():
-    flat = TrainConfig(steps=400, warm_up=0)
-    falling = [flat.rate(step) for step in range(401)]
-    assert falling[0] == flat.learning_rate
-    assert falling[200] == pytest.approx(flat.learning_rate * (1 + flat.final_rate) / 2)
-    assert falling[-1] == pytest.approx(flat.learning_rate * flat.final_rate)
-    assert all(a > b for a, b in itertools.pairwise(falling))
-    # The ramp has as many steps as asked, but at most half of all.
-    for warm_up, length in ((10, 10), (300, 200)):
-        config = replace(flat, warm_up=warm_up)
-        ramp = [config.rate(step) / rate for step, rate in enumerate(falling)]
-        assert ramp == pytest.approx([min(1, (step + 1) / length) for step in range(401)])
-    assert TrainConfig(steps=1).rate(0) == flat.learning_rate  # too few steps for a ramp
 
 
 @pytest.mark.parametrize("n_kills", [5, pytest.param(20, marks=pytest.mark.slow)])
@@ -159,12 +128,6 @@ def test_other_settings_or_another_text_are_refused(text, tmp_path):
     train_model(survey_corpus(text), tmp_path / "model", replace(SMALL, steps=3), overwrite=True)
 
 
-def test_a_diverging_loss_stops_and_names_the_remedy(text, tmp_path):
-    config = TrainConfig(cell="rnn", nonlinearity="relu", hidden=16, batch=4, length=50, steps=60, learning_rate=1e30)
-    with pytest.raises(InputError, match=r"at step \d+.*--learning-rate"):
-        train_model(survey_corpus(text), tmp_path / "model", config)
-
-
 def test_a_model_that_learnt_nothing_gives_a_warning(text, tmp_path):
     wild = TrainConfig(hidden=4, batch=4, length=10, steps=5, learning_rate=1e4, clip=1e4)
     guessing = scipy.stats.entropy([TEXT.count(character) for character in set(TEXT)])
@@ -212,27 +175,6 @@ def test_wrong_survey_or_configuration_types_are_named(text, tmp_path, given, me
     assert not (tmp_path / "model").exists()
 
 
-def test_the_step_that_went_wrong_is_named(text, tmp_path, monkeypatch):
-    """The 18th step spoils the weights: the 19th has the first loss that is not finite, long before the next line."""
-    monkeypatch.setattr(TrainConfig, "rate", lambda self, step: math.inf if step == 17 else 0.0)
-    config = TrainConfig(hidden=8, batch=4, length=10, steps=60)
-    with pytest.raises(InputError, match=r"the loss is nan nats .* at step 19: "):
-        train_model(survey_corpus(text), tmp_path / "model", config)
-
-
-@pytest.mark.parametrize("spoilt", [6, 29])
-def test_a_validation_loss_that_is_not_finite_stops_before_the_checkpoint(text, tmp_path, monkeypatch, spoilt):
-    """The last step before a validation spoils the weights: all training losses were finite."""
-    rate = TrainConfig.rate
-    monkeypatch.setattr(TrainConfig, "rate", lambda self, step: math.inf if step == spoilt else rate(self, step))
-    with pytest.raises(InputError, match=rf"validation loss is nan nats after step {spoilt + 1}: .*--learning-rate"):
-        train_model(survey_corpus(text), tmp_path / "model", SMALL)
-    assert log_of(tmp_path / "model", "validate") == [] or spoilt == 29
-    assert (tmp_path / "model" / "checkpoint.safetensors").exists() == (spoilt == 29)
-    monkeypatch.undo()
-    assert train_model(survey_corpus(text), tmp_path / "model", SMALL)["step"] == 30
-
-
 def test_the_error_for_a_short_text_names_the_needed_length(tmp_path):
     path = tmp_path / "short.txt"
     path.write_text("ab" * 50)
@@ -242,19 +184,6 @@ def test_the_error_for_a_short_text_names_the_needed_length(tmp_path):
     assert not (tmp_path / "model").exists()
     small = TrainConfig(hidden=4, batch=1, length=4, steps=1)
     assert train_model(survey_corpus(str(path)), tmp_path / "model", small)["step"] == 1
-
-
-@pytest.mark.parametrize(
-    ("field", "value"),
-    [
-        *(("hidden", 0), ("dropout", 1.0), ("batch", 0), ("learning_rate", 0.0), ("learning_rate", math.nan)),
-        *(("clip", -1.0), ("final_rate", 2.0), ("validation_share", 0.0), ("embedding", -1), ("evaluate_every", 0)),
-        ("warm_up", -1),
-    ],
-)
-def test_settings_out_of_range_are_refused_by_name(field, value):
-    with pytest.raises(InputError, match=f"--{field.replace('_', '-')}"):
-        TrainConfig(**{field: value})
 
 
 @pytest.mark.parametrize("kind", [str, Path])
@@ -275,14 +204,14 @@ def test_missing_kept_weights_are_reported(text, tmp_path, monkeypatch, steps, d
     folder = tmp_path / "model"
     interrupted = steps < SMALL.steps
 
-    def take_steps(taker, progress, last, *given):
-        if last > steps:
+    def take(self, step, rate):
+        if step == steps:
             raise KeyboardInterrupt
-        plain(taker, progress, last, *given)
+        plain(self, step, rate)
 
-    plain = train.take_steps
+    plain = TrainingStep.take
     with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt) if interrupted else nullcontext():
-        patched.setattr(train, "take_steps", take_steps)
+        patched.setattr(TrainingStep, "take", take)
         train_model(survey_corpus(text), folder, SMALL)
     weights = (folder / "model.safetensors").read_bytes()
     if damage == "no weights":

@@ -23,7 +23,8 @@ from gatescope.engine.corpus import survey_corpus
 from gatescope.engine.errors import InputError
 from gatescope.engine.kept_models import kept_folder
 from gatescope.engine.model import CharacterModel
-from gatescope.engine.train import TrainConfig, train_model
+from gatescope.engine.train import train_model
+from gatescope.engine.train_config import TrainConfig
 from gatescope.engine.training_step import NEVER, TrainingStep, cut_lanes, signed_ids
 
 TEXT = "the quick brown fox jumps over the lazy dog; " * 400
