@@ -1,4 +1,4 @@
-"""Labels given in a file, each file written by NumPy or pandas."""
+"""label_table.py and label_columns.py: labels given in a file, each file written by NumPy or pandas."""
 
 from decimal import Decimal
 
