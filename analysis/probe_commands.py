@@ -28,7 +28,7 @@ from gatescope.analysis.read_results import read_records, read_results
 from gatescope.analysis.reproduction import CELLS, EXPERIMENTS, REPRODUCTION, compared, conditions
 from gatescope.analysis.reproduction_table import LEGEND, reproduction_table
 from gatescope.analysis.results import ABLATION, Record
-from gatescope.analysis.stages import run_stages
+from gatescope.analysis.stages import Run, run_stages
 from gatescope.analysis.table import paper_table
 from gatescope.engine.errors import InputError
 from gatescope.engine.files import remove, remove_partial_of, write_json
@@ -63,11 +63,7 @@ def run(
     """
     records = run_stages(
         out,
-        corpus,
-        train,
-        sample,
-        probe,
-        seed=seed,
+        Run(corpus, train, sample, probe, seed),
         device=device_of(device),
         overwrite=overwrite,
         more="give more --sample.sequences, or test all with --probe.folds",
@@ -174,14 +170,10 @@ def reproduce(
     paper = EXPERIMENTS[experiment]
     tables: list[list[dict[str, Any]]] = []
     for cell in CELLS:
-        train, sample, probe = conditions(paper, cell, paper.steps if steps is None else steps, sequences)
+        settings = conditions(paper, cell, paper.steps if steps is None else steps, sequences)
         records = run_stages(
             out / cell,
-            str(corpus),
-            train,
-            sample,
-            probe,
-            seed=seed,
+            Run(str(corpus), *settings, seed),
             device=device_of(device),
             overwrite=overwrite,
             more="give more --sequences",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -33,14 +34,27 @@ DECIDED = ("corpus", "train", "sample", "seed")
 OUTPUTS = ("model", "states.zarr", *PROBE_OUTPUTS, REPORT, FIGURES, "log.jsonl")
 
 
+@dataclass(frozen=True)
+class Run:
+    """What decides the results of a run."""
+
+    corpus: str  # "stdlib" or the path of a UTF-8 text
+    train: TrainConfig
+    sample: SampleConfig
+    probe: ProbeConfig
+    seed: int  # of every random choice
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The settings of all stages, as `config.json` has them."""
+        of_probe = probe_settings(self.probe, self.seed)
+        return {"corpus": self.corpus, "train": self.train.settings, "sample": self.sample, **of_probe}
+
+
 def run_stages(
     out: Path,
-    corpus: str,
-    train: TrainConfig,
-    sample: SampleConfig,
-    probe: ProbeConfig,
+    run: Run,
     *,
-    seed: int,
     device: str,
     overwrite: bool,
     more: str,
@@ -51,9 +65,7 @@ def run_stages(
 
     Args:
         out: folder of `model`, `states.zarr` and the results.
-        corpus: "stdlib" or the path of a UTF-8 text.
-        train, sample, probe: the settings of each stage.
-        seed: of every random choice.
+        run: the text and the settings of each stage.
         device: where the model runs, "cpu" or "cuda".
         overwrite: start over, replacing what the folder holds.
         more: advice if too few sequences are tested, in terms of the command's flags.
@@ -67,30 +79,33 @@ def run_stages(
     Raises:
         InputError: an unusable text or setting, or a folder of other settings.
     """
-    text = _surveyed(corpus, train, sample, probe, seed, device)
+    text = _surveyed(run, device)
     if text.warning:
         warn(text.warning)
     language = detect_language(text.head)
     facts = {"language": language}
-    settings = {"corpus": corpus, "train": train.settings, "sample": sample, **probe_settings(probe, seed)}
-    with claimed(out, "run", settings, OUTPUTS, overwrite):
+    with claimed(out, "run", run.settings, OUTPUTS, overwrite):
         log_path = out / "log.jsonl"
         if not (out / RECORDS).exists():
             # Warn before training, while the user can still fix it.
-            for line in reasons(unanswerable(chosen_hypotheses(probe, language))):
+            for line in reasons(unanswerable(chosen_hypotheses(run.probe, language))):
                 warn(line)
-        trained = train_model(text, out / "model", train, seed=seed, device=device, log_path=log_path, facts=facts)
+        trained = train_model(
+            text, out / "model", run.train, seed=run.seed, device=device, log_path=log_path, facts=facts
+        )
         say(f"model: {out / 'model'}, validation loss {trained['validation_nats']:.3f} nats per character")
         if trained["warning"]:
             warn(trained["warning"])
         rows = sample_states(
-            load_model(out / "model", device), out / "states.zarr", sample, seed=seed, log_path=log_path
+            load_model(out / "model", device), out / "states.zarr", run.sample, seed=run.seed, log_path=log_path
         )
         say(f"states: {out / 'states.zarr'}, {counted(rows, 'character')}")
         try:
             dump = StateDump.open(out / "states.zarr")
-            plan = planned(dump, probe, None)
-            return study_dump(dump, out, probe, plan, seed=seed, log_path=log_path, more=more, say=say, warn=warn)
+            plan = planned(dump, run.probe, None)
+            return study_dump(
+                dump, out, run.probe, plan, seed=run.seed, log_path=log_path, more=more, say=say, warn=warn
+            )
         except InputError:
             # Keep model and states for a user who corrects the mistake.
             if not (out / RECORDS).exists():
@@ -100,15 +115,14 @@ def run_stages(
             raise
 
 
-def _surveyed(
-    corpus: str, train: TrainConfig, sample: SampleConfig, probe: ProbeConfig, seed: int, device: str
-) -> Survey:
+def _surveyed(run: Run, device: str) -> Survey:
     """Return the survey of a text, and refuse settings that a later stage would."""
+    train, sample, probe = run.train, run.sample, run.probe
     chosen_hypotheses(probe, "any")
-    text = survey_corpus(corpus)
+    text = survey_corpus(run.corpus)
     train.require(text.n_characters)
     sample.require(train.architecture, vocabulary_of(text)[0], device)
-    split_sequences(np.arange(sample.sequences), probe.test_share, seed, probe.folds)
+    split_sequences(np.arange(sample.sequences), probe.test_share, run.seed, probe.folds)
     if not state_sets(captured_arrays(train.architecture, sample.capture), probe.alignment):
         raise InputError(
             f"--sample.capture {' '.join(sample.capture)} leaves no states for probes with --probe.alignment "
