@@ -6,7 +6,8 @@ import os
 from collections.abc import Iterable
 from typing import Any
 
-from gatescope.analysis.read_results import check_fields, is_number, read_list
+from gatescope.analysis.read_results import read_list
+from gatescope.analysis.record_fields import check_fields, is_number
 from gatescope.analysis.reproduction import CELLS, METRICS, REPRODUCTION
 from gatescope.analysis.results import Record
 from gatescope.engine.errors import InputError

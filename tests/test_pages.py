@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from forked import run_redirected
 
-from gatescope.analysis.read_results import SCORES, WORDS
+from gatescope.analysis.record_fields import SCORES, WORDS
 from gatescope.engine.dump import StateDump
 from gatescope.engine.dump_spec import DumpSpec
 from gatescope.engine.dump_writer import DumpWriter

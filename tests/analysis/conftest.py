@@ -12,7 +12,7 @@ from small_run import PROBE, SAMPLE, TEXT, TRAIN
 
 from gatescope.analysis import hypotheses, probe_config, report, study
 from gatescope.analysis.cli import main
-from gatescope.analysis.read_results import SCORES
+from gatescope.analysis.record_fields import SCORES
 from gatescope.analysis.report import write_report
 
 C_TEXT = """/* Drain the queue; called with the lock held. */

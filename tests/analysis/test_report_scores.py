@@ -6,7 +6,7 @@ import pytest
 from report_page import Page, body_rows, cells, within
 
 from gatescope.analysis.coloured_text import STEPS
-from gatescope.analysis.read_results import SCORES
+from gatescope.analysis.record_fields import SCORES
 from gatescope.analysis.report import write_report
 from gatescope.analysis.report_scores import COLUMNS, CONTROLS_MEAN, MORE, _tinted
 from gatescope.analysis.results import score

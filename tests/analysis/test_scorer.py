@@ -9,7 +9,7 @@ from gatescope.analysis.influence import auroc_influence, r2_influence
 from gatescope.analysis.intervals import SHARE, UNBOUNDED, t_interval
 from gatescope.analysis.metrics import moments_by_sequence
 from gatescope.analysis.ordering import auroc, resampled_auroc
-from gatescope.analysis.read_results import SCORES
+from gatescope.analysis.record_fields import SCORES
 from gatescope.analysis.results import verdict
 from gatescope.analysis.scorer import Scorer
 
