@@ -13,7 +13,6 @@ leaves no dump. What one that was killed leaves in a hidden folder is removed by
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -25,14 +24,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence, pad_packed_sequence
 
+from gatescope.engine.chosen_modules import Chosen, Module, chosen_modules, layout_of
 from gatescope.engine.dump_folder import require_free, waiting_beside
 from gatescope.engine.errors import InputError
 from gatescope.engine.location import behind_link, local_path
-from gatescope.engine.module_outputs import Call, Chosen, ModuleOutputs, joined, layout_of
+from gatescope.engine.module_outputs import Call, ModuleOutputs, joined
 from gatescope.engine.recorded_rows import RecordedRows
 from gatescope.engine.trained_model import weights_digest
-
-Module = str | nn.Module  # a module, or its name in the model
 
 
 def record_states(
@@ -73,7 +71,7 @@ def record_states(
         InputError: a module that the model lacks, a layout that is not the module's, a vocabulary that is not of
             characters, a path that is a URL, or a dump that is there.
     """
-    chosen = _chosen(model, modules)
+    chosen = chosen_modules(model, modules)
     # The order of a mapping's keys says nothing of the tokens.
     listed = isinstance(vocabulary, Iterable) and not isinstance(vocabulary, Mapping)
     characters = list(vocabulary) if listed else []
@@ -223,40 +221,6 @@ class Recording:
         if self._rows is None or waiting:
             raise InputError("outputs were recorded without tokens: call add(tokens) after every pass, or discard()")
         self._rows.write(self._path, overwrite=self._overwrite)
-
-
-def _chosen(model: nn.Module, modules: Any) -> Chosen:
-    """Return the modules themselves, and the functions of those that have one."""
-    if not isinstance(modules, Mapping) or not modules:
-        raise InputError("no modules are given: name the module of at least one array, such as {'layer0/h': 'rnn'}")
-    # A module may have several names.
-    known = dict(model.named_modules(remove_duplicate=False))
-    chosen: Chosen = {}
-    for array, given in modules.items():
-        module, select = given if isinstance(given, tuple) and len(given) == 2 else (given, None)
-        if isinstance(module, str) and module not in known:
-            names = ", ".join(name for name in known if name)
-            raise InputError(f"the model has no module {module!r}: it has {names[:500] or 'none'}")
-        module = known[module] if isinstance(module, str) else module
-        if not isinstance(module, nn.Module) or not (select is None or callable(select)):
-            what = type(given).__name__
-            raise InputError(
-                f"{array}: {what} is not a module; expected a module, its name, or a pair of either and a function"
-            )
-        twin = next((other for other, pair in chosen.items() if pair == (module, select)), None)
-        if twin is not None:
-            raise InputError(
-                f"{twin} and {array} are the same output: use pairs of module and function to distinguish them"
-            )
-        topmost = module.num_layers - 1 if isinstance(module, nn.RNNBase) else 0
-        if select is None and topmost and not array.startswith(f"layer{topmost}/"):
-            warnings.warn(
-                f"{array}: {type(module).__name__} returns only its top layer, layer{topmost}; the layers of "
-                "gatescope.kernels return all with capture=",
-                stacklevel=3,
-            )
-        chosen[array] = module, select
-    return chosen
 
 
 def _integers(what: str, given: Any) -> np.ndarray:

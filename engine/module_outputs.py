@@ -12,11 +12,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence, pad_packed_sequence
 
+from gatescope.engine.chosen_modules import Chosen
 from gatescope.engine.counted import counted
 from gatescope.engine.errors import InputError
-
-# Of each array: a module, and what takes the recorded part of its output.
-Chosen = dict[str, tuple[nn.Module, Callable[[Any], Any] | None]]
 
 
 @dataclass(frozen=True)
@@ -81,38 +79,6 @@ class ModuleOutputs:
             self._calls.setdefault(array, []).append(Call(rounded, None if lengths is None else lengths.numpy()))
 
         return keep
-
-
-def layout_of(modules: Chosen, layout: str | None) -> str:
-    """Return the layout of outputs: what the modules' own `batch_first` says, where they have one.
-
-    Args:
-        modules: those of each array; of the output of a function nothing is known.
-        layout: what is asked for, if anything.
-
-    Raises:
-        InputError: modules that differ, or are otherwise than what is asked for.
-    """
-    found = {array: _batch_first(module) for array, (module, select) in modules.items() if select is None}
-    said = {array: "BTH" if is_first else "TBH" for array, is_first in found.items() if is_first is not None}
-    first = next(iter(said), "")
-    expected = layout or said.get(first, "BTH")
-    for array, own in said.items():
-        if own != expected:
-            other = f"layout={layout!r} is given" if layout else f"that of {first} does not"
-            raise InputError(
-                f"{array}: its module has batch_first={own == 'BTH'}, and {other}: leave out layout, or transpose its "
-                "output with a pair, such as (module, lambda output: output[0].transpose(0, 1))"
-            )
-    return expected
-
-
-def _batch_first(module: nn.Module) -> bool | None:
-    """Return what a module says of its layout, or the attention in a part of torch.nn.Transformer; None: nothing."""
-    parts = nn.TransformerEncoder | nn.TransformerEncoderLayer | nn.TransformerDecoder | nn.TransformerDecoderLayer
-    within = module.modules() if isinstance(module, parts) else (module,)
-    said = (getattr(each, "batch_first", None) for each in within)
-    return next((each for each in said if isinstance(each, bool)), None)
 
 
 def joined(array: str, calls: list[Call], shape: tuple[int, ...], layout: str) -> tuple[Tensor, np.ndarray | None]:

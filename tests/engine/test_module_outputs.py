@@ -1,4 +1,4 @@
-"""Collecting the outputs of modules: their layout, and outputs that are not states."""
+"""Collecting the outputs of modules, and outputs that are not states."""
 
 from collections import OrderedDict
 from types import SimpleNamespace
@@ -10,61 +10,9 @@ from torch import nn
 from torch.nn.utils.rnn import pack_padded_sequence
 
 from gatescope.engine.errors import InputError
-from gatescope.engine.module_outputs import ModuleOutputs, joined, layout_of
-from gatescope.kernels.lstm import LSTM
+from gatescope.engine.module_outputs import ModuleOutputs, joined
 
-FIRST, LAST = nn.GRU(2, 3, batch_first=True), nn.GRU(2, 3)
-
-
-def transformer(kind, **options):
-    layer = getattr(nn, f"Transformer{kind}Layer")(4, 2, 8, **options)
-    return layer, getattr(nn, f"Transformer{kind}")(layer, 1)
-
-
-def turned(output):
-    return output[0].transpose(0, 1)
-
-
-@pytest.mark.parametrize(
-    ("modules", "layout", "expected"),
-    [
-        ([(FIRST, None)], None, "BTH"),
-        ([(LAST, None), (nn.Tanh(), None)], None, "TBH"),
-        ([(LSTM(2, 3), None)], None, "TBH"),
-        ([(nn.Tanh(), None)], None, "BTH"),
-        ([(nn.Tanh(), None)], "TBH", "TBH"),
-        ([(LAST, turned)], None, "BTH"),
-        ([(LAST, turned)], "BTH", "BTH"),
-        ([(LAST, turned), (FIRST, None)], None, "BTH"),
-        ([(LAST, None)], "TBH", "TBH"),
-        *(([(module, None)], None, "TBH") for kind in ("Encoder", "Decoder") for module in transformer(kind)),
-        *(
-            ([(module, None), (FIRST, None)], None, "BTH")
-            for kind in ("Encoder", "Decoder")
-            for module in transformer(kind, batch_first=True)
-        ),
-        ([(nn.Sequential(LAST), None)], None, "BTH"),
-    ],
-)
-def test_the_layout_matches_the_modules(modules, layout, expected):
-    assert layout_of({f"layer{number}/h": each for number, each in enumerate(modules)}, layout) == expected
-
-
-@pytest.mark.parametrize(
-    ("modules", "layout", "message"),
-    [
-        ([(LAST, None)], "BTH", "layer0/h: its module has batch_first=False, and layout='BTH' is given"),
-        ([(FIRST, None)], "TBH", "layer0/h: its module has batch_first=True, and layout='TBH' is given"),
-        (
-            [(LAST, None), (FIRST, None)],
-            None,
-            "layer1/h: its module has batch_first=True, and that of layer0/h does not",
-        ),
-    ],
-)
-def test_a_layout_that_does_not_match_the_modules_is_refused(modules, layout, message):
-    with pytest.raises(InputError, match=message):
-        layout_of({f"layer{number}/h": each for number, each in enumerate(modules)}, layout)
+GRU = nn.GRU(2, 3, batch_first=True)
 
 
 @pytest.mark.parametrize(
@@ -97,19 +45,19 @@ def test_taking_outputs_clears_them():
 
 
 def test_several_packed_outputs_before_one_add_are_refused():
-    outputs = ModuleOutputs({"layer0/h": (FIRST, None)}, "BTH", np.dtype(np.float32))
+    outputs = ModuleOutputs({"layer0/h": (GRU, None)}, "BTH", np.dtype(np.float32))
     packed = pack_padded_sequence(torch.randn(2, 4, 2), [4, 3], batch_first=True)
     with outputs.collected():
-        FIRST(packed)
-        FIRST(packed)
+        GRU(packed)
+        GRU(packed)
     with pytest.raises(InputError, match="layer0/h: its module returned 2 packed or nested batches: call add after"):
         joined("layer0/h", outputs.take()["layer0/h"], (2, 8), "BTH")
 
 
 def test_calls_with_different_numbers_of_sequences_are_refused():
-    outputs = ModuleOutputs({"layer0/h": (FIRST, None)}, "BTH", np.dtype(np.float32))
+    outputs = ModuleOutputs({"layer0/h": (GRU, None)}, "BTH", np.dtype(np.float32))
     with outputs.collected():
-        FIRST(torch.randn(2, 4, 2))
-        FIRST(torch.randn(3, 4, 2))
+        GRU(torch.randn(2, 4, 2))
+        GRU(torch.randn(3, 4, 2))
     with pytest.raises(InputError, match="layer0/h: the calls of its module do not fit together: "):
         joined("layer0/h", outputs.take()["layer0/h"], (2, 8), "BTH")
