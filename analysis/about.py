@@ -16,9 +16,10 @@ from gatescope.engine.errors import InputError
 from gatescope.engine.evaluate import perplexity
 from gatescope.engine.kept_models import kept_models
 from gatescope.engine.location import is_url, local_path
+from gatescope.engine.model_description import DESCRIPTION
 from gatescope.engine.other_dumps import open_states
 from gatescope.engine.stage_folder import CONFIG, read_config
-from gatescope.engine.trained_model import DESCRIPTION, load_model
+from gatescope.engine.trained_model import load_model
 
 UNFINISHED = "not finished: repeat the command to continue"
 

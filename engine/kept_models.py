@@ -13,7 +13,8 @@ from pathlib import Path
 from gatescope.engine.errors import InputError
 from gatescope.engine.files import write_atomic
 from gatescope.engine.model import CharacterModel
-from gatescope.engine.trained_model import DESCRIPTION, WEIGHTS, write_weights
+from gatescope.engine.model_description import DESCRIPTION
+from gatescope.engine.trained_model import WEIGHTS, write_weights
 
 STEPS = "steps"
 

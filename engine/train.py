@@ -40,17 +40,11 @@ from gatescope.engine.kept_models import kept_names, require_kept
 from gatescope.engine.location import local_path
 from gatescope.engine.log import log
 from gatescope.engine.model import Architecture, CharacterModel
+from gatescope.engine.model_description import DESCRIPTION, read_description, write_description
 from gatescope.engine.processes import everybody
 from gatescope.engine.stage_folder import claimed
 from gatescope.engine.train_config import TrainConfig
-from gatescope.engine.trained_model import (
-    DESCRIPTION,
-    WEIGHTS,
-    read_description,
-    require_device,
-    require_weights,
-    write_description,
-)
+from gatescope.engine.trained_model import WEIGHTS, require_device, require_weights
 from gatescope.engine.training_loop import TrainingLoop
 
 TOKENS = "tokens.npy"

@@ -6,7 +6,8 @@ All other units react to the characters, and nothing reads them.
 import torch
 
 from gatescope.engine.model import Architecture, CharacterModel
-from gatescope.engine.trained_model import write_description, write_weights
+from gatescope.engine.model_description import write_description
+from gatescope.engine.trained_model import write_weights
 from gatescope.engine.vocabulary import Vocabulary
 
 CHARACTERS = "\n()ab"

@@ -19,7 +19,8 @@ from gatescope.analysis.intervals import mean_interval
 from gatescope.engine.dump import StateDump
 from gatescope.engine.files import partial_name
 from gatescope.engine.model import Architecture, CharacterModel
-from gatescope.engine.trained_model import write_description, write_weights
+from gatescope.engine.model_description import write_description
+from gatescope.engine.trained_model import write_weights
 from gatescope.engine.vocabulary import Vocabulary
 
 

@@ -10,14 +10,8 @@ from safetensors.torch import load_file, save_file
 
 from gatescope.engine.errors import InputError
 from gatescope.engine.model import Architecture, CharacterModel
-from gatescope.engine.trained_model import (
-    description_digest,
-    load_model,
-    save_model,
-    weights_digest,
-    write_description,
-    write_weights,
-)
+from gatescope.engine.model_description import description_digest, write_description
+from gatescope.engine.trained_model import load_model, save_model, weights_digest, write_weights
 from gatescope.engine.vocabulary import Vocabulary
 
 VOCABULARY = Vocabulary(("\n", "a", "b", "é"))
