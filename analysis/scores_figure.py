@@ -66,20 +66,10 @@ def scores_figure(results: Sequence[Result], measure: str) -> Figure:
         span = (width - left - right + gap) / len(results)
         box = ((left + i_result * span) / width, 1 - (top + rows) / height, (span - gap) / width, rows / height)
         axes = figure.add_axes(box)
-        chosen = headline(result.records)
-        axes.set(ylim=(len(shown) - 0.5, -0.5), yticks=range(len(shown)))
+        _draw_rows(axes, result, shown, measure)
         axes.set_yticklabels(labels if i_result == 0 else [])
-        axes.tick_params(length=0, axis="y")
-        axes.spines[["top", "left", "right"]].set_visible(False)
-        axes.grid(axis="x", color=LIGHT["rule"], linewidth=0.6)
-        axes.set_axisbelow(True)
         if len(results) > 1:
             axes.set_title(drawable(result.name, 34), fontsize=8, fontweight="bold", loc="left")
-        rows_here = [(y, chosen[name]) for y, name in enumerate(shown) if name in chosen]
-        unscored = [row for row in rows_here if verdict(leading(row[1])) == Verdict.UNSCORED]
-        scored = [row for row in rows_here if row not in unscored]
-        {"auroc": _draw_auroc, "f1": _draw_f1, "r2": _draw_r2}[measure](axes, scored)
-        _say_unscored(axes, unscored)
     leads = [record for result in results for record in leading_records(result.records).values()]
     keys = (measure, f"{measure}_low", f"baseline_text_{measure}", *(("pearson",) if measure == "r2" else ()))
     values = [value for record in leads for key in keys if (value := number(record, key)) is not None]
@@ -101,6 +91,21 @@ def scores_figure(results: Sequence[Result], measure: str) -> Figure:
         note = f"The first {len(shown)} of {len(names)} hypotheses; the report's table lists all."
         figure.text(left / width, 0.05 / height, note, fontsize=7, color=BASELINE)
     return figure
+
+
+def _draw_rows(axes: Axes, result: Result, names: Sequence[str], measure: str) -> None:
+    """Draw a row for each hypothesis of one result."""
+    axes.set(ylim=(len(names) - 0.5, -0.5), yticks=range(len(names)))
+    axes.tick_params(length=0, axis="y")
+    axes.spines[["top", "left", "right"]].set_visible(False)
+    axes.grid(axis="x", color=LIGHT["rule"], linewidth=0.6)
+    axes.set_axisbelow(True)
+    chosen = headline(result.records)
+    rows = [(y, chosen[name]) for y, name in enumerate(names) if name in chosen]
+    unscored = [row for row in rows if verdict(leading(row[1])) == Verdict.UNSCORED]
+    scored = [row for row in rows if row not in unscored]
+    {"auroc": _draw_auroc, "f1": _draw_f1, "r2": _draw_r2}[measure](axes, scored)
+    _say_unscored(axes, unscored)
 
 
 def _scale(panels: Sequence[Axes], measure: str, lowest: float) -> None:
