@@ -60,16 +60,14 @@ def infer(
         InputError: groups of another length.
     """
     n_targets, n_units = coefficients.shape
-    mean = _mean(rows) if fit_intercept else np.zeros(n_units)
-    codes, n_groups = (None, 0) if groups is None else _codes(groups, rows)
+    covariances = _Covariances(rows, groups, fit_intercept)
     errors = np.full((n_targets, n_units + 1), np.nan)
     # Without class weights: these are not more rows.
     n_rows = np.broadcast_to(targets.weights.sums(), (n_targets,))
     # A hypothesis of one class has an infinite intercept.
     for k in np.flatnonzero(np.isfinite(coefficients).all(axis=1) & np.isfinite(intercepts)).tolist():
         point = np.append(coefficients[k], intercepts[k])
-        signed = targets.signed(k, rows.dtype)
-        covariance = _covariance(rows, signed, point, mean, ridge[k], codes, n_groups, float(n_rows[k]), fit_intercept)
+        covariance = covariances.of(targets.signed(k, rows.dtype), point, ridge[k], float(n_rows[k]))
         if covariance is not None:
             errors[k, : len(covariance)] = np.sqrt(covariance.diagonal())
     z = np.where((ridge == 0).all(axis=1)[:, None], coefficients / errors[:, :-1], np.nan)
@@ -104,64 +102,69 @@ def _codes(groups: Any, rows: RowBlocks) -> tuple[np.ndarray, int]:
     return np.searchsorted(names, groups), len(names)
 
 
-def _covariance(
-    rows: RowBlocks,
-    signed: Any,
-    point: np.ndarray,
-    mean: np.ndarray,
-    ridge: np.ndarray,
-    codes: np.ndarray | None,
-    n_groups: int,
-    n_rows: float,
-    fit_intercept: bool,
-) -> np.ndarray | None:
-    """Return the covariance of one hypothesis's coefficients, the intercept last; None where it does not exist.
+class _Covariances:
+    """The covariances of the coefficients of hypotheses on the same rows; arguments as in `infer`."""
 
-    Args:
-        signed: s_n (2 y_n - 1), [N].
-        point: the coefficients, [H + 1].
-        mean: of the units [H], subtracted from them so that far from zero digits are left; 0 without an intercept.
-        codes, n_groups: the number of each row's group [N], and of groups; None for independent rows.
-        n_rows: the sum of the weights, which count rows.
-        The others as in `infer`.
-    """
-    xp, n_units = rows.xp, rows.shape[1]
-    w, b = xp.asarray(point[:-1]), float(point[-1] + point[:-1] @ mean)
-    width = n_units + int(fit_intercept)
-    scores = np.zeros((n_groups, width))
-    adding = Lock()
+    def __init__(self, rows: RowBlocks, groups: Any, fit_intercept: bool):
+        self._rows, self._fit_intercept = rows, fit_intercept
+        # Subtracted from the units, so that far from zero digits are left.
+        self._mean = _mean(rows) if fit_intercept else np.zeros(rows.shape[1])
+        # The number of each row's group [N], and of groups; none for independent rows.
+        self._codes: np.ndarray | None
+        self._codes, self._n_groups = (None, 0) if groups is None else _codes(groups, rows)
+        self._width = rows.shape[1] + int(fit_intercept)
 
-    def block_sums(block: Any, start: int, stop: int) -> tuple[Any, ...]:
-        z, s = block @ w + b, signed[start:stop]
-        design = xp.hstack([block, xp.ones((stop - start, 1))]) if fit_intercept else block
-        root = design * xp.sqrt(log_loss_curvature(z, s))[:, None]
-        if codes is None:
+    def of(self, signed: Any, point: np.ndarray, ridge: np.ndarray, n_rows: float) -> np.ndarray | None:
+        """Return the covariance of one hypothesis's coefficients, the intercept last; None where it does not exist.
+
+        Args:
+            signed: s_n (2 y_n - 1), [N].
+            point: the coefficients, [H + 1].
+            ridge: the penalty on their squares, [H].
+            n_rows: the sum of the weights, which count rows.
+        """
+        width, n_units = self._width, self._rows.shape[1]
+        information, scores = self._sums(signed, point)
+        information[np.diag_indices(n_units)] += ridge
+        inverse = solution(information, np.eye(width))
+        if inverse is None:
+            return None
+        # To the intercept at zero from that at the mean.
+        back = np.eye(width)
+        if self._fit_intercept:
+            back[-1, :-1] = -self._mean
+        if self._codes is None:
+            return np.asarray(back @ inverse @ back.T)
+        weighted = to_host(signed) != 0
+        counts = np.bincount(self._codes[weighted], minlength=self._n_groups).astype(np.float64)
+        scores, counts = self._rows.processes.totals([scores, counts])
+        present = int((counts > 0).sum())
+        if present < 2 or n_rows <= width:
+            return None
+        half = back @ inverse @ scores.T
+        # The correction for few groups that statsmodels makes; Stata makes the first half of it for logits.
+        return half @ half.T * (present / (present - 1) * (n_rows - 1) / (n_rows - width))
+
+    def _sums(self, signed: Any, point: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return the observed information of the loss, and this process's sum of the scores of each group."""
+        xp, codes, mean = self._rows.xp, self._codes, self._mean
+        w, b = xp.asarray(point[:-1]), float(point[-1] + point[:-1] @ mean)
+        scores = np.zeros((self._n_groups, self._width))
+        adding = Lock()
+
+        def block_sums(block: Any, start: int, stop: int) -> tuple[Any, ...]:
+            z, s = block @ w + b, signed[start:stop]
+            design = xp.hstack([block, xp.ones((stop - start, 1))]) if self._fit_intercept else block
+            root = design * xp.sqrt(log_loss_curvature(z, s))[:, None]
+            if codes is None:
+                return (root.T @ root,)
+            score = to_host(design * log_loss(z, s)[1][:, None])
+            present, place = np.unique(codes[start:stop], return_inverse=True)
+            member = scipy.sparse.csr_array((np.ones(stop - start), (place, np.arange(stop - start))))
+            with adding:
+                scores[present] += member @ score
             return (root.T @ root,)
-        score = to_host(design * log_loss(z, s)[1][:, None])
-        present, place = np.unique(codes[start:stop], return_inverse=True)
-        member = scipy.sparse.csr_array((np.ones(stop - start), (place, np.arange(stop - start))))
-        with adding:
-            scores[present] += member @ score
-        return (root.T @ root,)
 
-    with np.errstate(all="ignore"):
-        information = to_host(rows.totals(block_sums, shift=xp.asarray(mean))[0])
-    information[np.diag_indices(n_units)] += ridge
-    inverse = solution(information, np.eye(width))
-    if inverse is None:
-        return None
-    # To the intercept at zero from that at the mean.
-    back = np.eye(width)
-    if fit_intercept:
-        back[-1, :-1] = -mean
-    if codes is None:
-        return np.asarray(back @ inverse @ back.T)
-    weighted = to_host(signed) != 0
-    counts = np.bincount(codes[weighted], minlength=n_groups).astype(np.float64)
-    scores, counts = rows.processes.totals([scores, counts])
-    present = int((counts > 0).sum())
-    if present < 2 or n_rows <= width:
-        return None
-    half = back @ inverse @ scores.T
-    # The correction for few groups that statsmodels makes; Stata makes the first half of it for logits.
-    return half @ half.T * (present / (present - 1) * (n_rows - 1) / (n_rows - width))
+        with np.errstate(all="ignore"):
+            information = to_host(self._rows.totals(block_sums, shift=xp.asarray(mean))[0])
+        return information, scores
