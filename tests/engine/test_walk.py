@@ -18,6 +18,7 @@ from gatescope.engine.dump_writer import DumpWriter
 from gatescope.engine.extract import ExtractConfig, extract_in_memory, extract_states
 from gatescope.engine.resume_points import RESUME_FILE
 from gatescope.engine.sample import SampleConfig, sample_in_memory, sample_states
+from gatescope.engine.tile_walker import recurrence_of
 from gatescope.engine.trained_model import load_model
 from gatescope.kernels.sample import TILE, Recurrence
 
@@ -90,7 +91,7 @@ def test_states_equal_single_steps_after_rounding(make_model, cell, gates, dtype
     trained, n, length = load_model(make_model(cell=cell)), 3, 40
     config = SampleConfig(sequences=n, length=length, capture=("h", "c", "gates"), prime="")
     states = sample_in_memory(trained, config, dtype=getattr(torch, dtype))
-    tile, tokens = walk.recurrence_of(trained, length), torch.zeros(length, TILE, dtype=torch.int64)
+    tile, tokens = recurrence_of(trained, length), torch.zeros(length, TILE, dtype=torch.int64)
     tokens[:, :n] = torch.from_numpy(states.tokens.astype(np.int64)).view(n, length).T
     tile.read(tokens)
     hidden = tile.kept_h[0].shape[2]
