@@ -1,7 +1,8 @@
 """The LSTM compared with torch.nn's and, on a GPU, cuDNN's: forward, and forward + backward."""
 
 import pytest
-from recurrent import measure, rows_on_cpu, rows_on_gpu
+from recurrent import measure
+from recurrent_rows import rows_on_cpu, rows_on_gpu
 
 ROWS = [*rows_on_cpu(("gatescope", "gatescope-capture", "torch")), *rows_on_gpu()]
 

@@ -8,7 +8,7 @@ its own dropout between them. Before it is timed, its logits in float32 without 
 import numpy as np
 import pytest
 import torch
-from recurrent import row_name
+from recurrent_rows import row_name
 
 from gatescope.engine.model import CharacterModel
 from gatescope.engine.train_config import TrainConfig

@@ -8,7 +8,8 @@ from types import SimpleNamespace
 
 import pytest
 import tables
-from recurrent import ON_GPU, SCHEDULES
+from recurrent import SCHEDULES
+from recurrent_rows import ON_GPU
 
 REPOSITORY = Path(__file__).parents[1]
 LISTED = [shape for shape in ON_GPU if shape != (128, 200, 512, 1)]
