@@ -10,20 +10,20 @@ from typing import Any
 import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin, clone
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from gatescope.engine.arrays import array_namespace, as_rows, computing_dtype, to_host
+from gatescope.engine.arrays import array_namespace, as_rows, computing_dtype
 from gatescope.engine.device_memory import torch_memory
 from gatescope.engine.errors import InputError
 from gatescope.engine.inference import StandardErrors, infer
+from gatescope.engine.label_classes import positive_labels
 from gatescope.engine.logistic_fit import LogisticFit, penalty_scale
 from gatescope.engine.memory_limit import bytes_of
 from gatescope.engine.predictions import linear_predictions, prediction_dtype
 from gatescope.engine.problems import Solution
 from gatescope.engine.processes import Processes
 from gatescope.engine.row_blocks import RowBlocks
-from gatescope.engine.targets import BinaryTargets, ClassWeight, as_binary, as_targets, inverse_penalties
+from gatescope.engine.targets import BinaryTargets, ClassWeight, as_targets, inverse_penalties
 from gatescope.engine.weights import Weights
 
 
@@ -125,12 +125,13 @@ class LogisticProbes(ClassifierMixin, BaseEstimator):
             with processes.together():
                 source, X = X, as_rows(X)
                 validate_data(self, source, skip_check_array=True)
-                Y = self._read_labels(y, X.shape[0])
-                if self.distributed and self._flat:
+                self._labels, Y = positive_labels(as_targets(y, X.shape[0]))
+                self.classes_ = self._labels.names
+                if self.distributed and self._labels.flat:
                     raise InputError("distributed=True with labels [N]: give Y [N, K], whose classes are known")
                 n_targets = Y.shape[1]
                 C = self._read_parameters(n_targets)
-                class_weight = self._label_weights()
+                class_weight = self._labels.weights(self.class_weight)
                 bytes_of(self.memory_limit)
             processes.check_equal("columns of X and of Y", [X.shape[1], n_targets])
             if processes.size > 1:
@@ -198,15 +199,12 @@ class LogisticProbes(ClassifierMixin, BaseEstimator):
             source, X = X, as_rows(X)
             validate_data(self, source, reset=False, skip_check_array=True)
             with processes.together():
-                Y = as_targets(y, X.shape[0])
-                if (Y.ndim == 1) != self._flat:
-                    raise InputError(f"Y has the shape {Y.shape}: the fit had {'[N]' if self._flat else '[N, K]'}")
-                labels = self._known_labels(to_host(Y)) if self._flat else as_binary(Y)
-                if labels.shape[1] != len(self.coef_):
-                    raise InputError(f"Y has {labels.shape[1]} hypotheses: expected {len(self.coef_)}, as in the fit")
+                Y = self._labels.positive(as_targets(y, X.shape[0]))
+                if Y.shape[1] != len(self.coef_):
+                    raise InputError(f"Y has {Y.shape[1]} hypotheses: expected {len(self.coef_)}, as in the fit")
                 C = self._read_parameters(len(self.coef_))
-            weights = Weights(sample_weight, X.shape[0], labels.shape[1], array_namespace(X), processes)
-            targets = BinaryTargets(labels, weights, self._label_weights())
+            weights = Weights(sample_weight, X.shape[0], Y.shape[1], array_namespace(X), processes)
+            targets = BinaryTargets(Y, weights, self._labels.weights(self.class_weight))
             with RowBlocks(X, np.float64, bytes_of(self.memory_limit), processes) as rows:
                 ridge = np.broadcast_to(1 / C[:, None], self.coef_.shape)
                 if self.standardize:
@@ -259,52 +257,6 @@ class LogisticProbes(ClassifierMixin, BaseEstimator):
         settings = (self.tol, self.max_iter, *flags, factors.get(False, 1.0), factors.get(True, 1.0))
         return [*C.tolist(), *map(float, settings), float(np.dtype(computing_dtype(X)).itemsize)]
 
-    def _read_labels(self, Y: Any, n_rows: int) -> Any:
-        """Return labels [N, K] as booleans and note the classes."""
-        Y = as_targets(Y, n_rows)
-        self._flat = Y.ndim == 1
-        if not self._flat:
-            self.classes_, self._boolean = np.arange(Y.shape[1]), Y.dtype.kind == "b"
-            return as_binary(Y)
-        y = to_host(Y)
-        try:
-            check_classification_targets(y)
-            self.classes_, codes = np.unique(y, return_inverse=True)
-        except (TypeError, ValueError) as error:
-            if y.dtype.kind != "O":
-                raise
-            raise InputError(
-                "Unknown label type: y has missing labels, or labels of several types: give undefined ones any label "
-                "and a sample weight of 0"
-            ) from error
-        if len(self.classes_) > 2:
-            raise InputError(
-                f"y has {len(self.classes_)} classes. Only binary classification is supported: give one column of "
-                "Y [N, K] for each class"
-            )
-        # A single class is the positive one, which is then predicted everywhere.
-        return codes.reshape(-1, 1) == len(self.classes_) - 1
-
-    def _known_labels(self, y: np.ndarray) -> np.ndarray:
-        """Return whether each of some labels [N] is the class that the coefficients speak for, [N, 1]."""
-        unknown = np.setdiff1d(y, self.classes_)
-        if len(unknown):
-            raise InputError(f"y has the label {unknown[0]!r}: expected the fitted classes {self.classes_.tolist()}")
-        return (y == self.classes_[-1])[:, None]
-
-    def _label_weights(self) -> ClassWeight:
-        """Return the class weights with False and True as keys."""
-        if not isinstance(self.class_weight, Mapping):
-            return self.class_weight
-        known = self.classes_.tolist() if self._flat else [0, 1]
-        unknown = [label for label in self.class_weight if label not in known]
-        # Where all labels are of one class the name of the other is not known.
-        if unknown and len(known) == 2:
-            raise InputError(f"class_weight names the class {unknown[0]!r}: the labels are {known}")
-        shift = 2 - len(known)
-        there = {label: factor for label, factor in self.class_weight.items() if label in known}
-        return {bool(known.index(label) + shift): factor for label, factor in there.items()}
-
     def decision_function(self, X: Any) -> np.ndarray:
         """Return the logits w . x + b: [N, K], or [N] after a one-dimensional y.
 
@@ -312,7 +264,7 @@ class LogisticProbes(ClassifierMixin, BaseEstimator):
             X: states [N, H].
         """
         logits = self._logits(X)
-        return logits[:, 0] if self._flat else logits
+        return logits[:, 0] if self._labels.flat else logits
 
     def predict_proba(self, X: Any) -> np.ndarray:
         """Return the probability of the positive class [N, K]; after a one-dimensional y that of each class [N, 2].
@@ -323,7 +275,7 @@ class LogisticProbes(ClassifierMixin, BaseEstimator):
         logits = self._logits(X)
         with np.errstate(over="ignore"):
             positive = 1 / (1 + np.exp(-logits))
-        if not self._flat:
+        if not self._labels.flat:
             return positive
         return np.hstack([1 - positive, positive]) if len(self.classes_) == 2 else np.ones_like(positive)
 
@@ -334,9 +286,7 @@ class LogisticProbes(ClassifierMixin, BaseEstimator):
             X: states [N, H].
         """
         positive = self._logits(X) > 0
-        if self._flat:
-            return self.classes_[np.where(positive[:, 0], len(self.classes_) - 1, 0)]
-        return positive if self._boolean else positive.astype(np.int64)
+        return self._labels.named(positive)
 
     def _logits(self, X: Any) -> np.ndarray:
         check_is_fitted(self)
