@@ -125,13 +125,12 @@ class LogisticProbes(ClassifierMixin, BaseEstimator):
             with processes.together():
                 source, X = X, as_rows(X)
                 validate_data(self, source, skip_check_array=True)
-                self._labels, Y = positive_labels(as_targets(y, X.shape[0]))
-                self.classes_ = self._labels.names
-                if self.distributed and self._labels.flat:
+                labels, Y = positive_labels(as_targets(y, X.shape[0]))
+                if self.distributed and labels.flat:
                     raise InputError("distributed=True with labels [N]: give Y [N, K], whose classes are known")
                 n_targets = Y.shape[1]
                 C = self._read_parameters(n_targets)
-                class_weight = self._labels.weights(self.class_weight)
+                class_weight = labels.weights(self.class_weight)
                 bytes_of(self.memory_limit)
             processes.check_equal("columns of X and of Y", [X.shape[1], n_targets])
             if processes.size > 1:
@@ -141,6 +140,7 @@ class LogisticProbes(ClassifierMixin, BaseEstimator):
             two_classes = (targets.class_totals > 0).all(axis=0)
             fit = LogisticFit(C, self.tol, self.max_iter, self.fit_intercept, self.standardize, self.memory_limit)
             solution, self._cancelling = fit.minimise(X, targets, two_classes, self._earlier(X.shape[1], n_targets))
+        self._labels, self.classes_ = labels, labels.names
         self._store(solution, targets.class_totals, two_classes)
         return self
 

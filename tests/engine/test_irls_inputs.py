@@ -209,6 +209,16 @@ def test_bad_input_is_named_in_one_line(options, change, message):
     assert "\n" not in str(caught.value)
 
 
+def test_a_refit_that_is_refused_leaves_the_labels_of_the_fit():
+    X, Y = make_problem(100, 3, 1)
+    probes = LogisticProbes().fit(X, np.where(Y[:, 0], "verb", "noun"))
+    before = probes.predict(X)
+    with pytest.raises(InputError, match="sample_weight"):
+        probes.fit(X, np.where(Y[:, 0], "open", "shut"), np.ones(99))
+    assert probes.classes_.tolist() == ["noun", "verb"]
+    np.testing.assert_array_equal(probes.predict(X), before)
+
+
 def test_prediction_checks_its_input():
     X, Y = make_problem(100, 3, 2)
     with pytest.raises(NotFittedError):
