@@ -7,7 +7,8 @@ import torch
 from gatescope.engine.dump_spec import DumpSpec
 from gatescope.engine.dump_writer import DumpWriter
 from gatescope.engine.model import Architecture, CharacterModel
-from gatescope.engine.trained_model import load_model, write_description, write_weights
+from gatescope.engine.model_description import write_description
+from gatescope.engine.trained_model import load_model, write_weights
 from gatescope.engine.vocabulary import Vocabulary
 
 CHARACTERS = "\n abcdefghij(){}"
