@@ -63,7 +63,7 @@ def open_states(
     Args:
         place: a file or a folder; a URL where it is Zarr.
         config: what the file does not say.
-        sequence_ids: [N], the sequence of each row, where the file has no sequences of its own.
+        sequence_ids: [N], the sequence of each row; the same as the file's or dump's own, where it has some.
         finished: see `StateDump.open`.
 
     Raises:
@@ -78,11 +78,14 @@ def open_states(
         raise InputError(f"{place} is a URL, but only Zarr can be read from one: copy the file to this machine")
     if _is_dump(location):
         source: StateSource = StateDump.open(place, finished=finished)
-        if config.text or config.sequence_length or config.batch_first or sequence_ids is not None:
+        if config.text or config.sequence_length or config.batch_first:
             raise InputError(
-                f"{place} is a state dump with its own text and sequences: leave out --text, --sequence-length, "
-                "--batch-first and the labels' sequence_id"
+                f"{place} is a state dump with its own text and sequences: leave out --text, --sequence-length and "
+                "--batch-first"
             )
+        if sequence_ids is not None:
+            # They may only say again what the dump says.
+            sequences(source.name, source.sequence_starts, np.asarray(sequence_ids), 0, source.n_rows)
     else:
         source = OtherDump(OtherFile(location), config, sequence_ids)
     for name in config.arrays:

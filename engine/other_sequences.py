@@ -102,7 +102,10 @@ def own_sequences(name: str, arrays: dict[str, Any], cube: Cube | None, n_rows: 
         return checked_bounds(name, "sequence_starts", arrays["sequence_starts"], n_rows)
     ids = next((arrays[each] for each in IDS if each in arrays), None)
     if ids is not None:
-        return _starts_of(name, np.asarray(ids[:]), n_rows)
+        given = np.asarray(ids[:])
+        if given.shape != (n_rows,):
+            raise InputError(f"{name}: its sequence ids are {list(given.shape)}, expected one for each of {n_rows:,}")
+        return _starts_of(name, given)
     return None if cube is None else cube.starts
 
 
@@ -120,7 +123,12 @@ def sequences(name: str, own: np.ndarray | None, ids: np.ndarray | None, length:
     if ids is not None and length:
         raise InputError(f"{name} has sequences from the labels' sequence_id: leave out --sequence-length")
     if ids is not None:
-        starts = _starts_of(name, ids, n_rows)
+        if ids.shape != (n_rows,):
+            raise InputError(
+                f"the labels' sequence_id has {counted(len(ids), 'row')}, and {name} has {n_rows:,}: give a row for "
+                "each state, after a line of column names"
+            )
+        starts = _starts_of(name, ids)
         if own is not None and not np.array_equal(own, starts):
             # Each way has as many sequences as the other has rows in each: [B, T, H] was read as [T, B, H].
             turned = set(np.diff(own)) == {len(starts) - 1} and set(np.diff(starts)) == {len(own) - 1}
@@ -150,13 +158,8 @@ def checked_bounds(name: str, array: str, values: Any, n_rows: int) -> np.ndarra
     return bounds.astype(np.int64)
 
 
-def _starts_of(name: str, ids: np.ndarray, n_rows: int) -> np.ndarray:
-    """Return the first row of each run of equal ids, and N."""
-    if ids.shape != (n_rows,):
-        raise InputError(
-            f"{name} has {n_rows} rows, and sequence ids of shape {list(ids.shape)}, its own or from --labels: give "
-            "one for each row"
-        )
+def _starts_of(name: str, ids: np.ndarray) -> np.ndarray:
+    """Return the first row of each run of equal ids [N], and N."""
     missing = np.array([each is None or each != each for each in ids]) if ids.dtype.kind in "Of" else np.zeros(0, bool)
     if missing.any():
         raise InputError(f"{name}: row {int(np.argmax(missing))} has no sequence id: give one for each row")
@@ -165,4 +168,4 @@ def _starts_of(name: str, ids: np.ndarray, n_rows: int) -> np.ndarray:
     if len(once) < len(firsts):
         again = firsts[np.setdiff1d(np.arange(len(firsts)), once)[0]]
         raise InputError(f"{name}: sequence {ids[again]!s} resumes at row {again} after another: sort rows by sequence")
-    return np.append(firsts, n_rows).astype(np.int64)
+    return np.append(firsts, len(ids)).astype(np.int64)

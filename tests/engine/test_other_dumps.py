@@ -93,7 +93,7 @@ BAD = [
     ({"states": ROWS, "other": ROWS[1:]}, {}, "other has 119 rows and states has 120|states has 120 rows and other"),
     ({"states": ROWS}, {"arrays": ("h",)}, "has no 'h': it has states float32"),
     ({"states": ROWS, "sequence_ids": CUT}, {}, "sequence 0 resumes at row 80 after another"),
-    ({"states": ROWS, "sequence_ids": CUT[1:]}, {}, r"has 120 rows, and sequence ids of shape \[119\]"),
+    ({"states": ROWS, "sequence_ids": CUT[1:]}, {}, r"its sequence ids are \[119\], expected one for each of 120"),
     ({"states": ROWS, "sequence_starts": np.array([0, 7])}, {}, "sequence_starts does not increase from 0 to 120"),
     ({"states": ROWS, "document_starts": np.array([1, N])}, {}, "document_starts does not increase"),
     ({"states": ROWS, "tokens": np.arange(N) - 1}, {}, "not 120 whole numbers from 0"),
@@ -169,3 +169,9 @@ def test_a_state_dump_keeps_its_own_sequences(tmp_path, small_dump):
     for config in (ReadConfig(sequence_length=3), ReadConfig(batch_first=True), ReadConfig(text=path)):
         with pytest.raises(InputError, match="its own text and sequences"):
             open_states(path, config)
+    dump = StateDump.open(path)
+    assert isinstance(open_states(path, sequence_ids=dump.sequence_ids.astype(str)), StateDump)
+    with pytest.raises(InputError, match=r"by the labels' sequence_id it has 1 sequence of \d+ rows: leave one"):
+        open_states(path, sequence_ids=np.zeros(dump.n_rows))
+    with pytest.raises(InputError, match="labels' sequence_id has 3 rows, and"):
+        open_states(path, sequence_ids=[0, 0, 1])
