@@ -108,7 +108,7 @@ def _states(place: str | Path, model: Path | None) -> str:
     if not isinstance(source, StateDump):
         if model is not None:
             raise InputError(f"--model: {place} does not record which model it is from; leave it out")
-        known = "with text" if source.vocabulary else "with tokens" if source.tokens is not None else "without text"
+        known = {"character": "with text", "token": "with tokens", "row": "without text"}[source.of_each_row]
         return (
             f"{place}: states of another program, {counted(source.n_rows, 'row')} in {sequences}, {known}; all finite\n"
             f"  {arrays}, {source.dtype}"
@@ -121,7 +121,7 @@ def _states(place: str | Path, model: Path | None) -> str:
     if weights != expected:
         raise InputError(f"{place} is of another model: its weights have sha256 {weights}, those of {model} {expected}")
     return (
-        f"{place}: state dump, {counted(source.n_rows, 'character')} in {sequences}, "
+        f"{place}: state dump, {counted(source.n_rows, source.of_each_row)} in {sequences}, "
         f"{kinds or 'made elsewhere'}, alignment {attributes.get('alignment', 'unknown')}; whole\n"
         f"  {arrays}, {source.dtype}\n"
         f"  weights sha256 {weights}" + (f", those of {model}" if model else "")

@@ -74,6 +74,10 @@ def planned(dump: StateSource, config: ProbeConfig, table: LabelTable | None) ->
         config = replace(config, hypotheses=of_text)
     asked = config.hypotheses or config.pattern or config.functions
     if dump.vocabulary is None:
+        if (asked or table is None) and dump.words is not None:
+            raise InputError(
+                f"{dump.name} is of words, and these hypotheses are about characters: give your own with --labels"
+            )
         if asked or table is None:
             raise InputError(
                 f"{dump.name} has no text to evaluate hypotheses on: give a text of "

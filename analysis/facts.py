@@ -80,7 +80,7 @@ def reading(study: Study, language: str) -> str:
     shortest, longest = int(lengths.min()), int(lengths.max())
     each = f"{shortest:,}" if shortest == longest else f"{shortest:,} to {longest:,}"
     tested = "all tested in turn" if len(study.folds) > 1 else f"{len(study.test):,} of them tested"
-    text = "no text" if study.dump.vocabulary is None else f"text: {language}"
+    text = {"row": "no text", "token": "text of tokens", "character": f"text: {language}"}[study.dump.of_each_row]
     rows = f"{counted(study.dump.n_rows, 'row')} in {counted(len(lengths), 'sequence')} of {each}, {tested}"
     axes = study.dump.attributes.get("axes")
     order = f" (arrays read as {axes}; --batch-first: [B, T, H])" if axes == "[T, B, H]" else ""

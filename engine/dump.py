@@ -97,7 +97,7 @@ class StateDump(StateSource):
     >>> dump.states(["layer0/h", "layer1/h"])  # [N, 2 H], on disk: what probes take where it is larger than memory
     """
 
-    vocabulary: list[str]
+    words: list[str]
     _arrays: dict[str, StateArray]  # type: ignore[assignment]
 
     def __init__(self, location: Location, group: dict[str, Any]) -> None:
@@ -110,7 +110,7 @@ class StateDump(StateSource):
         self.dtype = np.dtype(header["dtype"])
         self.names: list[str] = list(header["arrays"])
         self.attributes: dict[str, Any] = {key: value for key, value in attributes.items() if key != "gatescope"}
-        self.vocabulary = self.attributes["vocabulary"]
+        self.words = self.attributes["vocabulary"]
         initial = [f"initial/{name}" for name in header["initial"]]
         self._arrays = _opened(location, ["tokens", *BOUNDS, *self.names, *initial])
         self.sequence_starts = np.asarray(self._arrays["sequence_starts"])
@@ -216,8 +216,8 @@ class StateDump(StateSource):
             n_rows = begun if name.startswith("initial/") else len(array) if name in BOUNDS else self.committed_rows
             for index in range(-(-n_rows // array.block_rows)):
                 problem = array.check_block(index, n_rows - index * array.block_rows)
-                if problem is None and name == "tokens" and array.block(index).max() >= len(self.vocabulary):
-                    problem = f"tokens: block {index} goes beyond the vocabulary's {len(self.vocabulary)} characters"
+                if problem is None and name == "tokens" and array.block(index).max() >= len(self.words):
+                    problem = f"tokens: block {index} goes beyond the vocabulary's {len(self.words)} entries"
                 if problem is not None:
                     problems.append(problem)
         return problems or self._exchanged_blocks(header.get(BLOCKS_DIGEST))
@@ -269,8 +269,8 @@ class StateDump(StateSource):
             bounds = getattr(self, name)
             if len(bounds) < 2 or bounds[0] != 0 or bounds[-1] != self.n_rows or (np.diff(bounds) <= 0).any():
                 raise ValueError(f"{name} does not increase from 0 to {self.n_rows}")
-        if not all(isinstance(character, str) and len(character) == 1 for character in self.vocabulary):
-            raise ValueError("the vocabulary is not a list of characters")
+        if not all(isinstance(word, str) and word for word in self.words):
+            raise ValueError("the vocabulary is not a list of characters or words")
         if self.attributes.get("alignment", "post") != "post":
             raise ValueError(f"alignment {self.attributes['alignment']!r}, expected 'post'")
 

@@ -46,7 +46,7 @@ class DumpSpec:
         initial: the states that carry over from step to step and so have a value before the first character: "h", "c".
         token_dtype: uint8, uint16 or uint32.
         dtype: of the states, float16 or float32. Zarr's specification and NumPy have no bfloat16.
-        attributes: where the states come from, as JSON values. "vocabulary" is needed: the character of each token.
+        attributes: where the states come from, as JSON values. "vocabulary" is needed: each token's character or word.
         block_rows: rows in one file.
         compression: "none", so that blocks can be mapped into memory, or "zstd".
 
@@ -103,10 +103,10 @@ class DumpSpec:
 
     def _check_attributes(self) -> None:
         vocabulary = self.attributes.get("vocabulary")
-        if not isinstance(vocabulary, list) or not all(isinstance(c, str) and len(c) == 1 for c in vocabulary):
-            raise InputError("attributes['vocabulary'] must be a list of single characters")
+        if not isinstance(vocabulary, list) or not all(isinstance(word, str) and word for word in vocabulary):
+            raise InputError("attributes['vocabulary'] must be a list of characters or words")
         if not 0 < len(vocabulary) <= np.iinfo(self.token_dtype).max + 1:
-            raise InputError(f"a vocabulary of {len(vocabulary)} characters does not fit tokens of {self.token_dtype}")
+            raise InputError(f"a vocabulary of {len(vocabulary)} entries does not fit tokens of {self.token_dtype}")
         if "gatescope" in self.attributes or self.attributes.get("alignment", "post") != "post":
             raise InputError("attributes: 'gatescope' is reserved, and a dump's alignment is 'post'")
         try:

@@ -3,7 +3,7 @@
 `output1` [N, H] holds h of the first layer, `states1` its c, as model/get_states.lua there names them; `input1`,
 `forget1` and `hidden1` the gates i, f and g, as model/get_gates.lua does, and `gate_o1`, `gate_r1` ... those that it
 has no name for. `word_ids` [N] are the tokens. Beside these, for programs that know more: `sequence_starts` [S + 1],
-`document_starts`, `vocabulary` (code points [V]) and `attributes` (JSON); gatescope itself reads the file again.
+`document_starts`, `vocabulary` [V] (code points, or words) and `attributes` (JSON); gatescope reads the file again.
 
 LSTMVis itself also needs the dictionary `FILE.dict` and the configuration `FILE.yml`, which it looks for as lstm.yml.
 """
@@ -68,7 +68,7 @@ def export_lstmvis(
         with _Disk(partial) as disk:
             _write_datasets(h5py, disk, dump, named)
             os.fsync(disk.fileno())
-        write_atomic(companions[1], _dictionary(dump.vocabulary).encode())
+        write_atomic(companions[1], _dictionary(dump.words).encode())
         write_atomic(companions[2], _configuration(file, named).encode())
         partial.replace(file)
     finally:
@@ -120,7 +120,9 @@ def _write_datasets(h5py: ModuleType, disk: _Disk, dump: StateDump, named: dict[
         with h5py.File(disk, "w") as out:
             for bound in BOUNDS:
                 out[bound] = getattr(dump, bound)
-            out["vocabulary"] = np.array([ord(character) for character in dump.vocabulary], np.uint32)
+            out["vocabulary"] = (
+                dump.words if dump.vocabulary is None else np.array(list(map(ord, dump.words)), np.uint32)
+            )
             out["attributes"] = json.dumps(dump.attributes)
             with progress_bar("export", dump.n_rows * (len(named) + 1), "rows") as advance:
                 for name, target in {"tokens": "word_ids", **named}.items():
@@ -142,14 +144,17 @@ def _lstmvis_name(name: str) -> str:
 
 
 def _dictionary(vocabulary: list[str]) -> str:
-    """Return the lines "word id" of a dictionary; characters that would be no word are written by their code."""
+    """Return the lines "word id" of a dictionary; characters that no word may have are written by a sign or code."""
     taken = set(vocabulary)
     lines = []
-    for number, character in enumerate(vocabulary):
-        sign = character if character.strip() and character.isprintable() else SIGNS.get(character, "")
-        if sign != character and (not sign or sign in taken):
-            sign = f"U+{ord(character):04X}"
-        lines.append(f"{sign} {number}\n")
+    for number, word in enumerate(vocabulary):
+        codes = [f"U+{ord(each):04X}" for each in word]
+        shown = [
+            each if each.strip() and each.isprintable() else SIGNS.get(each, code)
+            for each, code in zip(word, codes, strict=True)
+        ]
+        sign = "".join(shown)
+        lines.append(f"{''.join(codes) if sign != word and sign in taken else sign} {number}\n")
     return "".join(lines)
 
 

@@ -78,7 +78,7 @@ def _sentences(found: dict[str, Any], numbered: list[str]) -> dict[str, Any]:
     index = next(found[name] for name in SENTENCES if name in found)
     words = _words(index.asstr()[0], numbered)
     if words is not None and len(words) == starts[-1]:
-        arrays["tokens"] = np.unique(words, return_inverse=True)[1].astype(np.uint32)
+        arrays["vocabulary"], arrays["tokens"] = np.unique(words, return_inverse=True)
     return arrays
 
 

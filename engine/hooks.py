@@ -57,9 +57,8 @@ def record_states(
             model, as `model.named_modules()` has them; of another part of an output the pair of module and function,
             such as {"layer0/h": "cell", "layer0/c": ("cell", lambda output: output[1])} of torch.nn.LSTMCell.
         path: the dump to write.
-        vocabulary: the character of each token. It is of single characters, since hypotheses are about characters: who
-            has words or pieces of words saves arrays [N, H], `tokens` and `sequence_starts` by `numpy.savez`, and opens
-            the file with `gatescope.engine.other_dumps.open_states`.
+        vocabulary: the character of each token, in the order of their numbers, or the word or piece of a word. Built-in
+            hypotheses are about characters; those about words are the user's own, labels with a row for each token.
         layout: of outputs and tokens of three and two dimensions: batch first, or time first. An output [B, H] is one
             step. Default: what `batch_first` of the modules says, and "BTH" where none has that, or with a function.
         dtype: of the dump: float16 or float32.
@@ -68,17 +67,17 @@ def record_states(
         overwrite: replace a dump that is there.
 
     Raises:
-        InputError: a module that the model lacks, a layout that is not the module's, a vocabulary that is not of
-            characters, a path that is a URL, or a dump that is there.
+        InputError: a module that the model lacks, a layout that is not the module's, a vocabulary that is no list of
+            words, a path that is a URL, or a dump that is there.
     """
     chosen = chosen_modules(model, modules)
     # The order of a mapping's keys says nothing of the tokens.
     listed = isinstance(vocabulary, Iterable) and not isinstance(vocabulary, Mapping)
-    characters = list(vocabulary) if listed else []
-    if not characters or not all(isinstance(each, str) and len(each) == 1 for each in characters):
+    words = list(vocabulary) if listed else []
+    if not words or not all(isinstance(each, str) and each for each in words):
         raise InputError(
-            f"vocabulary {repr(vocabulary)[:60]}: expected the single character of each token, such as list('abc'); "
-            "for words, save states and tokens with numpy.savez and open them with open_states"
+            f"vocabulary {repr(vocabulary)[:60]}: expected the character or word of each token in the order of their "
+            "numbers, such as list('abc') or ['the', 'dog']"
         )
     if layout not in (None, "BTH", "TBH"):
         raise InputError(f"layout {layout!r} is unknown: expected 'BTH' or 'TBH'")
@@ -87,7 +86,7 @@ def record_states(
     # The program may go to another folder meanwhile.
     target = behind_link(local_path(path).absolute())
     require_free(target, overwrite=overwrite)
-    about = {"kind": "recorded", **(attributes or {}), "vocabulary": characters, "alignment": "post"}
+    about = {"kind": "recorded", **(attributes or {}), "vocabulary": words, "alignment": "post"}
     return Recording(model, chosen, target, layout_of(chosen, layout), np.dtype(dtype), about, overwrite)
 
 
@@ -138,7 +137,7 @@ class Recording:
             if kind is None:
                 self._write()
 
-    def add(self, tokens: Any, lengths: Any = None, *, continues: bool = False) -> None:
+    def add(self, tokens: Any, lengths: Any = None, *, mask: Any = None, continues: bool = False) -> None:
         """Add sequences: what the modules put out since the last call, and the tokens that were read for it.
 
         Each row of a batch is a sequence: a text of its own that hypotheses are evaluated on, from its first token to
@@ -150,6 +149,7 @@ class Recording:
                 the modules were called once for every step, T is the number of calls.
             lengths: integers [B], rows of each sequence before its padding, which may be any tokens; default: T, or
                 those of a `PackedSequence` or a nested tensor.
+            mask: instead of lengths, for padding before the sequences: of the tokens' shape, 0 at padding, 1 elsewhere.
             continues: the sequences go on where those of the add before ended: as many, in the same order. The dump
                 holds each as a whole. One that has ended has the length 0.
 
@@ -163,9 +163,8 @@ class Recording:
             raise InputError("add was called outside the with statement: call it inside, after a forward pass")
         # Products and sums in 16 bits are the model's business.
         with torch.autocast("cpu", enabled=False):
-            read, states, ends = self._batch(calls, tokens, lengths, 0 if continues else 1)
-            real = np.arange(read.shape[1]) < ends[:, None]
-            words = read[real]
+            read, states, real = self._batch(calls, tokens, lengths, mask, 0 if continues else 1)
+            words, ends = read[real], real.sum(axis=1)
             rows = {array: values[torch.from_numpy(real[:, : values.shape[1]])] for array, values in states.items()}
         n_words = len(self._attributes["vocabulary"])
         if len(words) and not 0 <= words.min() <= words.max() < n_words:
@@ -191,9 +190,9 @@ class Recording:
         self._outputs.take()
 
     def _batch(
-        self, calls: dict[str, list[Call]], tokens: Any, lengths: Any, least: int
+        self, calls: dict[str, list[Call]], tokens: Any, lengths: Any, mask: Any, least: int
     ) -> tuple[np.ndarray, dict[str, Tensor], np.ndarray]:
-        """Return tokens [B, T], the states [B, T, H] of each array, and int64 lengths [B] of at least `least`."""
+        """Return tokens [B, T], the states [B, T, H] of each array, and which are no padding, at least `least` each."""
         if isinstance(tokens, PackedSequence):
             tokens, packed = pad_packed_sequence(tokens, batch_first=self._layout == "BTH")
             lengths = packed if lengths is None else lengths
@@ -205,13 +204,21 @@ class Recording:
         for array in self._modules:
             states[array], rows = joined(array, calls.get(array, []), read.shape, self._layout)
             most = most if rows is None else np.minimum(most, rows)
+        if mask is not None:
+            if lengths is not None or (most < read.shape[1]).any():
+                raise InputError("a mask is given beside lengths, or for a packed or nested batch: leave it out")
+            real = _mask(mask, np.shape(tokens))
+            real = real.reshape(read.shape) if real.ndim == 1 or self._layout == "BTH" else real.T
+            if real.sum(axis=1).min() < least:
+                raise InputError(f"mask: sequence {int(np.argmin(real.sum(axis=1)))} has no token: leave it out")
+            return read, states, real
         ends = most if lengths is None else _integers("lengths", lengths).astype(np.int64)
         if ends.shape != most.shape or ends.min() < least or (ends > most).any():
             raise InputError(
                 f"lengths are {ends.tolist()}: expected {len(read)} of them, from {least} to "
                 f"{most.max() if (most == most[0]).all() else most.tolist()}"
             )
-        return read, states, ends
+        return read, states, np.arange(read.shape[1]) < ends[:, None]
 
     def _write(self) -> None:
         """Write the dump, once everything is known of it."""
@@ -239,3 +246,18 @@ def _integers(what: str, given: Any) -> np.ndarray:
     if array.dtype.kind not in "iu":
         raise InputError(f"{what} are {array.dtype} {list(array.shape)}: expected integers")
     return array
+
+
+def _mask(given: Any, shape: tuple[int, ...]) -> np.ndarray:
+    """Return which tokens are no padding, as an array of the shape of the tokens.
+
+    Raises:
+        InputError: it is of another shape, or holds something else than 0 and 1.
+    """
+    array = np.asarray(given.detach().cpu() if isinstance(given, Tensor) else given)
+    if array.shape != tuple(shape) or not np.isin(array, (0, 1)).all():
+        raise InputError(
+            f"mask is {array.dtype} {list(array.shape)}: expected {list(shape)}, as the tokens are, 0 at padding and 1 "
+            "elsewhere"
+        )
+    return array.astype(bool)

@@ -3,7 +3,7 @@
 A file or Zarr group may hold, by these names: the states, every float array [N, H], or [T, B, H], whose rows are then
 taken sequence by sequence, of each as many as `lengths` [B] says; `sequence_ids` [N], or `sequence_starts` [S + 1];
 `document_starts` [D + 1]; `tokens` (or `token_ids`, `word_ids`, `words`, `chars`), numbers or words, [N], or [T, B]
-beside states [T, B, H]; `vocabulary`, the character of each token, or its code point; `labels`, which
+beside states [T, B, H]; `vocabulary`, the character or word of each token, or its code point; `labels`, which
 `gatescope.analysis.label_table` reads.
 """
 
@@ -142,9 +142,9 @@ class OtherDump(StateSource):
         self.sequence_starts = sequences(name, own, ids, config.sequence_length, self.n_rows)
         self._tokens: np.ndarray | None
         if config.text:
-            self._tokens, self.vocabulary = text_of_file(name, config.text, self.n_rows)
+            self._tokens, self.words = text_of_file(name, config.text, self.n_rows)
         else:
-            self._tokens, self.vocabulary = stored_text(name, arrays, cube, self.n_rows)
+            self._tokens, self.words = stored_text(name, arrays, cube, self.n_rows)
         # A text that was only cut into sequences goes on from one to the next.
         cut = own is None and sequence_ids is None
         documents = np.array([0, self.n_rows]) if cut else self.sequence_starts

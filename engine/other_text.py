@@ -1,4 +1,4 @@
-"""What was read beside states that another program recorded: tokens, and the character of each where it is known."""
+"""What was read beside states that another program recorded: tokens, and the word of each where it is known."""
 
 from __future__ import annotations
 
@@ -20,10 +20,9 @@ TOKENS = ("tokens", "token_ids", "word_ids", "words", "chars")
 def stored_text(
     name: str, arrays: dict[str, Any], cube: Cube | None, n_rows: int
 ) -> tuple[np.ndarray | None, list[str] | None]:
-    """Return the tokens of a file, uint32 [N], and the character of each number, both as far as they are known.
+    """Return the tokens of a file, uint32 [N], and the word of each number, both as far as they are known.
 
-    Numbers are taken as they are, before words, which are numbered in their order. Where all words are characters, so
-    is the vocabulary.
+    Numbers are taken as they are, before words, which are numbered in their order.
 
     Args:
         name: of the file, for messages.
@@ -54,14 +53,14 @@ def stored_text(
     tokens = tokens if tokens.ndim == 1 or cube is None else cube.rows(tokens)
     if are_words:
         words, tokens = np.unique(tokens, return_inverse=True)
-        return tokens.astype(np.uint32), _characters(name, chosen, words)
+        return tokens.astype(np.uint32), _words(name, chosen, words)
     if tokens.size and not 0 <= tokens.min() <= tokens.max() < 2**32 - 1:
         raise InputError(f"{name}: {chosen} are not {n_rows} whole numbers from 0")
     vocabulary = None
     if "vocabulary" in arrays:
-        vocabulary = _characters(name, "vocabulary", np.asarray(arrays["vocabulary"][:]))
+        vocabulary = _words(name, "vocabulary", np.asarray(arrays["vocabulary"][:]))
     if vocabulary is not None and tokens.size and tokens.max() >= len(vocabulary):
-        raise InputError(f"{name}: {chosen} go up to {tokens.max()}, but vocabulary has {len(vocabulary)} characters")
+        raise InputError(f"{name}: {chosen} go up to {tokens.max()}, but vocabulary has {len(vocabulary)} entries")
     return tokens.astype(np.uint32), vocabulary
 
 
@@ -90,8 +89,8 @@ def text_of_file(name: str, path: str | os.PathLike[str], n_rows: int) -> tuple[
     return tokens.astype(np.uint32), [chr(code) for code in codes]
 
 
-def _characters(name: str, array: str, values: np.ndarray) -> list[str] | None:
-    """Return text, bytes in UTF-8 or code points as characters, or None where one of them is longer than that."""
+def _words(name: str, array: str, values: np.ndarray) -> list[str]:
+    """Return words, bytes in UTF-8 or code points as strings."""
     try:
         if values.dtype.kind in "iu":
             return [chr(code) for code in values]
@@ -101,4 +100,4 @@ def _characters(name: str, array: str, values: np.ndarray) -> list[str] | None:
             words = [word or "\0" for word in words]
     except (OverflowError, ValueError) as error:
         raise InputError(f"{name}: {array} is not text: {error}") from None
-    return words if all(len(word) == 1 for word in words) else None
+    return words

@@ -34,7 +34,7 @@ class StateSource:
         names: of the arrays [N, H], in order.
         sequence_starts: int64 [S + 1], the first row of each sequence, then N.
         document_starts: int64 [D + 1], the rows where the text begins anew, then N.
-        vocabulary: the character of each token, or None where the text is not known.
+        words: the word of each token, which may be a character or a piece of a word, or None where it is not known.
         attributes: what is known of the origin.
         dtype: of `features`.
     """
@@ -44,7 +44,7 @@ class StateSource:
     names: list[str]
     sequence_starts: np.ndarray
     document_starts: np.ndarray
-    vocabulary: list[str] | None
+    words: list[str] | None
     attributes: dict[str, Any]
     dtype: np.dtype
     _arrays: dict[str, BlockedArray]
@@ -86,6 +86,17 @@ class StateSource:
         """Whether `[name]` returns something."""
         layers = self._layers(name)
         return name in self.names or (bool(layers) and sorted(layers) == list(range(len(layers))))
+
+    @cached_property
+    def vocabulary(self) -> list[str] | None:
+        """The character of each token, or None where the text is not known: words are no characters."""
+        words = self.words
+        return words if words is not None and all(len(word) == 1 for word in words) else None
+
+    @property
+    def of_each_row(self) -> str:
+        """What was read at each row, as far as it is known: "character", "token" or "row"."""
+        return "character" if self.vocabulary is not None else "row" if self.tokens is None else "token"
 
     @property
     def tokens(self) -> np.ndarray | None:
@@ -130,6 +141,8 @@ class StateSource:
         Raises:
             InputError: the text is not known, or a token is outside the vocabulary.
         """
+        if self.vocabulary is None and self.words is not None:
+            raise InputError(f"{self.name} is of words: a text is of characters")
         if self.vocabulary is None:
             raise InputError(f"{self.name} has no text: give one of {counted(self.n_rows, 'character')} with --text")
         codes = np.array([ord(character) for character in self.vocabulary], dtype="<u4")

@@ -11,6 +11,8 @@ from safetensors.numpy import save_file
 
 from gatescope.analysis.cli import main
 from gatescope.analysis.split import split_sequences
+from gatescope.engine.dump_spec import DumpSpec
+from gatescope.engine.dump_writer import DumpWriter
 
 
 def rows_of_another_program(n=600, seed=0):
@@ -169,6 +171,29 @@ def test_missing_companions_of_foreign_states_are_named(tmp_path, capsys, words,
     err = capsys.readouterr().err
     assert message in err and err.count("\n") == 1
     assert not (tmp_path / "r").exists()
+
+
+def test_a_dump_of_words_is_probed_by_labels(tmp_path, capsys):
+    random, words = np.random.default_rng(0), ["the", "dog", "sees", "."]
+    tokens, starts = random.integers(4, size=600), np.arange(0, 601, 30)
+    about = {"vocabulary": words, "kind": "recorded"}
+    spec = DumpSpec({"layer0/h": 8}, starts, starts, (), np.dtype(np.uint8), np.dtype(np.float32), about)
+    with DumpWriter(tmp_path / "s.zarr", spec) as writer:
+        writer.append(0, tokens, {"layer0/h": random.normal(size=(600, 8)) + (tokens == 1)[:, None]})
+    table = {"noun": tokens == 1, "sequence_id": np.arange(600) // 30}
+    pandas.DataFrame(table).to_csv(tmp_path / "labels.csv", index=False)
+    given = ["probe", str(tmp_path / "s.zarr"), "--bootstrap", "20", "--out", str(tmp_path / "r")]
+    assert main([*given, "--labels", str(tmp_path / "labels.csv"), "--controls"]) == 0
+    assert "4 of them tested; text of tokens" in capsys.readouterr().out
+    record = json.loads((tmp_path / "r" / "probes.json").read_text())[0]
+    # The last token decides the label.
+    assert record["auroc"] > 0.9 and record["baseline_text_auroc"] == 1
+    assert main(["report", str(tmp_path / "r")]) == 0
+    assert main(["info", str(tmp_path / "s.zarr")]) == 0
+    assert "state dump, 600 tokens in 20 sequences, recorded" in capsys.readouterr().out
+    for more in ([], ["--labels", str(tmp_path / "labels.csv"), "--hypotheses", "any", "noun"]):
+        assert main([*given[:-1], str(tmp_path / "other"), *more]) == 2
+        assert "is of words, and these hypotheses are about characters: give your own" in capsys.readouterr().err
 
 
 def test_a_column_of_many_words_is_pointed_out(tmp_path, capsys):

@@ -57,6 +57,18 @@ def test_dictionary_and_configuration_follow_lstmvis(tmp_path, small_dump):
     assert {"type": "output", "layer": 1, "path": "output1", "transform": "none"} in config["states"]["types"]
 
 
+def test_words_are_exported_as_words(tmp_path, small_dump):
+    words = ["the", "New York", "New␣York", "a"]
+    dump = small_dump(tmp_path / "s.zarr", vocabulary=words)
+    export_lstmvis(dump, tmp_path / "states.h5")
+    lines = (tmp_path / "states.dict").read_text().splitlines()
+    signs = {int(number): word for word, number in map(str.split, lines)}
+    coded = "".join(f"U+{ord(each):04X}" for each in words[1])
+    assert signs == {0: "the", 1: coded, 2: "New␣York", 3: "a"}
+    again = open_states(tmp_path / "states.h5")
+    assert again.words == words and np.array_equal(again.tokens, StateDump.open(dump).tokens)
+
+
 def test_a_file_name_may_contain_any_characters(tmp_path, small_dump):
     export_lstmvis(small_dump(tmp_path / "s.zarr"), tmp_path / "😀 é.h5")
     config = yaml.safe_load((tmp_path / "😀 é.yml").read_text(encoding="utf-8"))

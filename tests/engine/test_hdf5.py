@@ -39,6 +39,7 @@ def test_the_neurox_layout_is_read(tmp_path):
     first = {word: words.index(word) for word in words}
     same = source.tokens[[first[word] for word in words]]
     assert np.array_equal(source.tokens, same) and len(set(source.tokens)) == len(first)
+    assert [source.words[token] for token in source.tokens] == words
 
 
 def test_numbered_datasets_are_sentences_only_with_an_index(tmp_path):

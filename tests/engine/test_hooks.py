@@ -65,6 +65,44 @@ def test_time_first_and_padding(tmp_path, tokens):
     assert dump.tokens.tolist() == torch.cat([tokens[0, b, :n] for b, n in enumerate(lengths)]).tolist()
 
 
+@pytest.mark.parametrize("layout", ["BTH", "TBH"])
+def test_padding_before_the_sequences_is_left_out_by_a_mask(tmp_path, tokens, layout):
+    """As tokenisers of decoders pad, and call the mask `attention_mask`."""
+    model, lengths = Tagger(batch_first=layout == "BTH"), [T, 2, 5]
+    turned, outputs = (lambda x: x if layout == "BTH" else x.T), outputs_of(model.rnn)
+    mask = torch.arange(T) >= T - torch.tensor(lengths)[:, None]
+    read = torch.where(mask, tokens[0], 0)
+    with record_states(model, {"layer0/h": "rnn"}, tmp_path / "s", vocabulary=VOCABULARY, dtype="float32") as recording:
+        for given in (mask, mask.long()):
+            model(turned(read))
+            recording.add(turned(read), mask=turned(given))
+        model(turned(read))
+        recording.add(turned(read), mask=turned(mask & (torch.arange(B) != 2)[:, None]), continues=True)
+    dump = StateDump.open(tmp_path / "s")
+    ends = [T + T, 2 + 2, 5]
+    assert np.diff(dump.sequence_starts).tolist() == [T, 2, 5, *ends]
+    h = outputs[0] if layout == "BTH" else outputs[0].transpose(0, 1)
+    expected = torch.cat([h[b, T - length :] for b, length in enumerate(lengths)])
+    assert np.array_equal(np.asarray(dump.array("layer0/h"))[: sum(lengths)], expected.numpy())
+    assert dump.tokens[: sum(lengths)].tolist() == tokens[0][mask].tolist()
+
+
+def test_words_are_recorded_and_are_no_text(tmp_path, tokens):
+    words = ["the", "dog", "New York", "a", "\n"]
+    model = Tagger()
+    for name in ("s", "t"):
+        with record_states(model, {"layer0/h": "rnn"}, tmp_path / name, vocabulary=words) as recording:
+            model(tokens[0])
+            recording.add(tokens[0])
+    dump = StateDump.open(tmp_path / "s")
+    assert dump.words == words and dump.vocabulary is None and dump.of_each_row == "token" and dump.verify() == []
+    assert dump.tokens.tolist() == tokens[0].reshape(-1).tolist()
+    with pytest.raises(InputError, match="is of words: a text is of characters"):
+        dump.text()
+    concatenate([tmp_path / "s", tmp_path / "t"], tmp_path / "both")
+    assert StateDump.open(tmp_path / "both").words == words
+
+
 def test_packed_sequences_are_recorded(tmp_path, tokens):
     rnn, lengths = nn.GRU(V, H, batch_first=True), torch.tensor([2, 11, 5])
     x = nn.functional.one_hot(tokens[0], V).float()

@@ -44,6 +44,7 @@ def test_words_are_numbered_and_characters_are_the_text(tmp_path, name, as_bytes
     source = open_states(write(tmp_path / f"words_{name}", h=ROWS, words=words))
     assert source.vocabulary is None and source.tokens.dtype == np.uint32
     assert np.array_equal(source.tokens, np.unique(WORDS, return_inverse=True)[1])
+    assert source.words == np.unique(WORDS).tolist()
     source = open_states(write(tmp_path / name, h=ROWS, chars=characters))
     assert source.text() == "".join(CHARACTERS)
 
@@ -103,7 +104,7 @@ def test_invalid_tokens_are_refused_or_left_out_with_a_warning(tmp_path):
     with pytest.raises(InputError, match="vocabulary is not text"):
         open_states(path)
     path = write(tmp_path / "x.npz", h=ROWS, tokens=np.arange(N) % 3, vocabulary=np.array(["a", "b"]))
-    with pytest.raises(InputError, match="tokens go up to 2, but vocabulary has 2 characters"):
+    with pytest.raises(InputError, match="tokens go up to 2, but vocabulary has 2 entries"):
         open_states(path)
     path = write(tmp_path / "x.npz", h=ROWS, words=WORDS[:3])
     with pytest.warns(UserWarning, match=r"words \[3\] are not one for each state: expected \[60\]; they are ignored"):
