@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
@@ -12,7 +13,7 @@ from pathlib import Path
 from gatescope.analysis.foresight import LONGEST, looks_ahead
 from gatescope.analysis.hypotheses import did_you_mean, known_names, select
 from gatescope.analysis.hypothesis import Hypothesis, is_built_in
-from gatescope.analysis.label_table import LabelTable
+from gatescope.analysis.label_table import LabelTable, read_labels
 from gatescope.analysis.labels import Labels, label_dump, side_by_side
 from gatescope.analysis.language import detect_language
 from gatescope.analysis.own_hypotheses import load_functions, pattern
@@ -20,6 +21,7 @@ from gatescope.analysis.probe_config import ProbeConfig
 from gatescope.engine.counted import counted
 from gatescope.engine.errors import InputError
 from gatescope.engine.log import log
+from gatescope.engine.other_dumps import ReadConfig, open_states
 from gatescope.engine.state_source import StateSource
 
 LANGUAGE_SAMPLE = 1 << 20  # characters of the dump's text from which its language is detected
@@ -63,6 +65,25 @@ def columns_asked(table: LabelTable, config: ProbeConfig) -> LabelTable:
     # A column of words is named for all of its words.
     named = [name for name in table.names if {name, name.partition("=")[0]} & set(config.hypotheses)]
     return table.only(named) if named and "auto" not in config.hypotheses else table
+
+
+def states_and_labels(
+    states: str | os.PathLike[str], read: ReadConfig, labels: Path | None, config: ProbeConfig
+) -> tuple[StateSource, LabelTable | None]:
+    """Open states, and the table of labels for them, if there is one.
+
+    Raises:
+        InputError: either cannot be read, a name that is nowhere known, or labels of another number of rows.
+    """
+    asked = () if "auto" in config.hypotheses else config.hypotheses
+    table = columns_asked(read_labels(labels, asked), config) if labels else None
+    dump = open_states(states, read, table.sequence_ids if table else None)
+    if table and len(table.boolean.values) != dump.n_rows:
+        raise InputError(
+            f"--labels {labels} has {counted(len(table.boolean.values), 'row')}, and {states} has {dump.n_rows:,}: "
+            "give a row for each state, after a line of column names"
+        )
+    return dump, table
 
 
 def planned(dump: StateSource, config: ProbeConfig, table: LabelTable | None) -> tuple[list[Hypothesis], str]:

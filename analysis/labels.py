@@ -32,6 +32,10 @@ class Labels:
             chosen = slice(first, first + size)
             yield Labels(self.hypotheses[chosen], self.values[:, chosen], self.defined[:, chosen])
 
+    def first_rows(self, n: int) -> Labels:
+        """Return the labels of the first n rows; the arrays are views."""
+        return Labels(self.hypotheses, self.values[:n], self.defined[:n])
+
 
 def side_by_side(first: Labels, second: Labels) -> Labels:
     """Return the hypotheses of the first, followed by those of the second."""

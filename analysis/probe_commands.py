@@ -17,7 +17,7 @@ from tyro.conf import Positional, UseAppendAction, arg
 from gatescope.analysis.ablation_config import AblationConfig
 from gatescope.analysis.ablation_table import ablation_table
 from gatescope.analysis.about import about
-from gatescope.analysis.asked import chosen_hypotheses, language_of, reasons
+from gatescope.analysis.asked import planned, reasons, states_and_labels
 from gatescope.analysis.console import Device, States, device_of, print_table, say, warn
 from gatescope.analysis.controls_table import controls_table
 from gatescope.analysis.own_hypotheses import load_functions
@@ -32,7 +32,7 @@ from gatescope.analysis.stages import Run, run_stages
 from gatescope.analysis.table import paper_table
 from gatescope.engine.errors import InputError
 from gatescope.engine.files import remove, remove_partial_of, write_json
-from gatescope.engine.other_dumps import ReadConfig, open_states
+from gatescope.engine.other_dumps import ReadConfig
 from gatescope.engine.sample import SampleConfig
 from gatescope.engine.stage_folder import read_config
 from gatescope.engine.train_config import TrainConfig
@@ -218,6 +218,7 @@ def unit(
     hypotheses: tuple[str, ...] = ("auto",),
     pattern: UseAppendAction[tuple[str, ...]] = (),
     functions: Path | None = None,
+    labels: Path | None = None,
     read: ReadConfig = ReadConfig(),  # noqa: B008
 ) -> None:
     """Show what one unit does: what it predicts, how long it remembers, where it is highest and lowest.
@@ -226,17 +227,21 @@ def unit(
         states: a state dump, or another program's .npy, .npz, .h5, .safetensors or Zarr; Zarr by its URL too.
         array: the states that it belongs to, such as layer0/c.
         number: its number, counted from 0.
-        hypotheses: names or sets (c, python, english, any); auto: the default set of the text's language.
+        hypotheses: names (of --labels too) or sets (c, python, english, any); auto: all labels if given, else the
+            default set of the text's language.
         pattern: NAME=REGEX, positive where a match covers the character; repeatable.
         functions: a Python file with functions marked by @hypothesis.
+        labels: .npz, .csv, .tsv, .jsonl or .parquet with a hypothesis in each column and a row for each state.
         read: which states to use, and what their file lacks.
     """
     from gatescope.analysis.unit_page import unit_page
     from gatescope.analysis.unit_view import view_unit
 
-    dump = open_states(states, read)
     asked = ProbeConfig(hypotheses=hypotheses, pattern=pattern, functions=functions)
-    view = view_unit(dump, array, number, chosen_hypotheses(asked, language_of(dump)))
+    dump, table = states_and_labels(states, read, labels, asked)
+    # Words show by themselves what a unit does, though no hypothesis is about them.
+    is_enough = table is None and dump.of_each_row == "token" and asked == ProbeConfig()
+    view = view_unit(dump, array, number, [] if is_enough else planned(dump, asked, table)[0], table)
     for line in reasons(view.not_evaluated):
         warn(line)
     print_table(unit_page(view))

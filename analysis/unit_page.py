@@ -33,19 +33,22 @@ def unit_page(view: UnitView) -> Group:
     if view.told:
         parts += [_hypotheses(view.told), blank]
     if view.characters:
-        parts += [Text(_characters(view.characters)), blank]
+        parts += [Text(_characters(view.characters, view.of_each_row)), blank]
+    if not view.text:
+        return Group(*parts, _rows("highest at", view.highest), blank, _rows("lowest at", view.lowest))
     parts += [_places("highest, after reading", view.highest), blank]
     parts += [_places("lowest, after reading", view.lowest), blank]
     return Group(*parts, *_painted(view))
 
 
 def _summary(view: UnitView) -> str:
-    memory = f"after {counted(view.memory, 'character')}" if view.memory else "later than could be measured"
+    what, sequences = view.of_each_row, counted(view.n_sequences, "sequence")
+    memory = f"after {counted(view.memory, what)}" if view.memory else "later than could be measured"
+    explained = f"; {score(view.of_last_character)} of its variance is explained by the last {what} read"
     return (
-        f"{visible(view.name)} on {counted(view.n_rows, 'character')} of {counted(view.n_sequences, 'sequence')}: mean "
+        f"{visible(view.name)} on {counted(view.n_rows, what)} of {sequences}: mean "
         f"{view.mean:.2f}, standard deviation {view.sd:.2f}, from {view.least:.2f} to {view.greatest:.2f}.\n"
-        f"Its autocorrelation falls below 1/e {memory}; {score(view.of_last_character)} of its variance is explained "
-        "by the last character read."
+        f"Its autocorrelation falls below 1/e {memory}{explained * (what != 'row')}."
     )
 
 
@@ -61,13 +64,13 @@ def _hypotheses(told: Sequence[Told]) -> Table:
     return table
 
 
-def _characters(characters: Sequence[tuple[str, float, int]]) -> str:
+def _characters(characters: Sequence[tuple[str, float, int]], of_each_row: str) -> str:
     def named(some: Sequence[tuple[str, float, int]]) -> str:
         return ", ".join(f"{SIGNS.get(character, repr(character))} {mean:.2f}" for character, mean, _ in some)
 
     n = min(N_CHARACTERS, (len(characters) + 1) // 2)
     lowest = named(characters[::-1][: min(n, len(characters) - n)])
-    return f"mean by the last character read: {named(characters[:n])}" + (f"; lowest {lowest}" if lowest else "")
+    return f"mean by the last {of_each_row} read: {named(characters[:n])}" + (f"; lowest {lowest}" if lowest else "")
 
 
 def _places(title: str, places: Sequence[Place]) -> Table:
@@ -80,13 +83,22 @@ def _places(title: str, places: Sequence[Place]) -> Table:
     return table
 
 
+def _rows(title: str, places: Sequence[Place]) -> Table:
+    table = ruled_table(padding=1)
+    table.add_column("", justify="right", no_wrap=True)
+    table.add_column(title, no_wrap=True)
+    for place in places:
+        table.add_row(f"{place.value:.2f}", Text(place.before))
+    return table
+
+
 def _painted(view: UnitView) -> list[Text]:
     """The stretch in which the unit varies most, and the meaning of the colours."""
     colouring = activation_colouring(view.name, view.values)
     painted, legend = Text(), Text(f"where it varies most, from {colouring.low} ")
     for start, stop in runs(colouring):
         # A newline needs a sign to show its colour.
-        shown = "".join(f"{SIGNS[c]}\n" if c == "\n" else _shown(c) for c in view.text[start:stop])
+        shown = "".join(f"{SIGNS[c]}\n" if c == "\n" else _shown(c) for c in "".join(view.text[start:stop]))
         painted.append(shown, _style(int(colouring.step[start])))
     for step in colouring.scale():
         legend.append(" ", _style(step))

@@ -1,7 +1,7 @@
 """What one unit does: what it predicts, how long it remembers, and where in the text it is highest and lowest.
 
-Probes lead from a hypothesis to units; this leads from a unit to the text. Nothing is fitted, and all characters count.
-So a unit that was chosen for what it predicts in this text also predicts it here.
+Probes lead from a hypothesis to units; this leads from a unit to the text. Nothing is fitted, and all rows count.
+So a unit that was chosen for what it predicts in these rows also predicts it here.
 """
 
 from __future__ import annotations
@@ -13,15 +13,15 @@ from itertools import pairwise
 import numpy as np
 
 from gatescope.analysis.hypothesis import Hypothesis
-from gatescope.analysis.labels import Labels, label_dump
+from gatescope.analysis.label_table import LabelTable
+from gatescope.analysis.labels import Labels, label_dump, side_by_side
 from gatescope.analysis.scorer import Scorer
 from gatescope.analysis.split import groups_of
 from gatescope.analysis.units_alone import unit_correlations
 from gatescope.engine.errors import InputError
 from gatescope.engine.state_source import StateSource
-from gatescope.engine.vocabulary import code_points
 
-# How many first characters are used.
+# How many first rows are used.
 MOST_ROWS = 1_000_000
 # A sequence is cut into stretches of at most STRETCH characters. The highest places of N_PLACES stretches are shown,
 # and the lowest of as many; one stretch is painted.
@@ -29,6 +29,8 @@ STRETCH, N_PLACES = 500, 8
 LONGEST_MEMORY = 500
 # A mean over fewer occurrences of a character is unreliable.
 FEWEST_READ = 10
+# Hypotheses that are scored at once.
+AT_ONCE = 16
 BEFORE, AFTER = 40, 20
 N_BOOTSTRAP, SEED = 1000, 0
 
@@ -55,7 +57,10 @@ class Told:
 
 @dataclass(frozen=True)
 class Place:
-    """A place in the text: the unit's value after the last character of `before`, before reading `after`."""
+    """A place in the text: the unit's value after the end of `before`, before reading `after`.
+
+    Where the text is not known, `before` says which row it is.
+    """
 
     value: float
     before: str
@@ -64,23 +69,25 @@ class Place:
 
 @dataclass(frozen=True)
 class UnitView:
-    """One unit on N characters of S sequences.
+    """One unit on N rows of S sequences.
 
     Args:
         name: such as "layer0/c 18".
+        of_each_row: what was read at each row, "character", "token" or "row".
         n_rows, n_sequences: N and S.
         mean, sd, least, greatest: of its values.
-        memory: the number of characters after which its autocorrelation within sequences falls below 1/e; None if it is
+        memory: the number of rows after which its autocorrelation within sequences falls below 1/e; None if it is
             beyond 500 or beyond the length of all sequences, and for a constant.
-        of_last_character: share of its variance that lies between the characters read last, 0 to 1.
-        characters: those read at least ten times, from the highest mean to the lowest: character, mean, count.
+        of_last_character: share of its variance that lies between the characters or tokens read last, 0 to 1.
+        characters: those read at least ten times, from the highest mean to the lowest: character or word, mean, count.
         told: the hypotheses, the best predicted first.
         highest, lowest: places, at most one in 500 characters of a sequence, the most extreme first.
-        text, values: the stretch of at most 500 characters in which it varies most.
+        text, values: the stretch of at most 500 characters or words in which it varies most; empty if not known.
         not_evaluated: hypotheses that could not be evaluated, with the reasons.
     """
 
     name: str
+    of_each_row: str
     n_rows: int
     n_sequences: int
     mean: float
@@ -93,27 +100,34 @@ class UnitView:
     told: list[Told]
     highest: list[Place]
     lowest: list[Place]
-    text: str
+    text: Sequence[str]
     values: np.ndarray
     not_evaluated: dict[str, str]
 
 
-def view_unit(source: StateSource, array: str, unit: int, hypotheses: Sequence[Hypothesis] = ()) -> UnitView:
-    """Look at one unit of recorded states, on their first million characters.
+def view_unit(
+    source: StateSource,
+    array: str,
+    unit: int,
+    hypotheses: Sequence[Hypothesis] = (),
+    table: LabelTable | None = None,
+) -> UnitView:
+    """Look at one unit of recorded states, on their first million rows.
 
     Args:
-        source: states whose text is known.
+        source: the states.
         array: such as "layer0/c".
         unit: its number, from 0.
-        hypotheses: hypotheses that it may predict, boolean and continuous.
+        hypotheses: hypotheses about the text that it may predict, boolean and continuous.
+        table: labels of all rows that it may predict.
 
     Raises:
-        InputError: no such array or unit, no text, or a value that is not finite.
+        InputError: no such array or unit, or a value that is not finite.
     """
     states, n = source.array(array), min(source.n_rows, MOST_ROWS)
     if not 0 <= unit < states.shape[1]:
         raise InputError(f"{array} of {source.name} has units 0 to {states.shape[1] - 1}, not {unit}")
-    text, x = source.text(0, n), states[:n, [unit]][:, 0].astype(np.float64)
+    text, x = source.pieces(0, n), states[:n, [unit]][:, 0].astype(np.float64)
     if not np.isfinite(x).all():
         row = int(np.argmin(np.isfinite(x)))
         raise InputError(f"{array} {unit} of {source.name} is {x[row]} at row {row}: expected finite states")
@@ -124,10 +138,11 @@ def view_unit(source: StateSource, array: str, unit: int, hypotheses: Sequence[H
         for start in range(first, stop, STRETCH)
     ]
     shown = max(stretches, key=lambda rows: float(x[rows.start : rows.stop].std()))
-    explained, characters = _by_character(x, text)
-    told, not_evaluated = _told(source, x, hypotheses)
+    explained, characters = (float("nan"), []) if text is None else _by_character(x, source)
+    told, not_evaluated = _told(source, x, hypotheses, table)
     return UnitView(
         name=f"{array} {unit}",
+        of_each_row=source.of_each_row,
         n_rows=n,
         n_sequences=int(ids[-1]) + 1,
         mean=float(x.mean()),
@@ -138,16 +153,16 @@ def view_unit(source: StateSource, array: str, unit: int, hypotheses: Sequence[H
         of_last_character=explained,
         characters=characters,
         told=told,
-        highest=_places(x, text, stretches, source.document_starts),
-        lowest=_places(x, text, stretches, source.document_starts, sign=-1),
-        text=text[shown.start : shown.stop],
+        highest=_places(x, text, stretches, source),
+        lowest=_places(x, text, stretches, source, sign=-1),
+        text="" if text is None else text[shown.start : shown.stop],
         values=x[shown.start : shown.stop],
         not_evaluated=not_evaluated,
     )
 
 
 def _memory(x: np.ndarray, ids: np.ndarray) -> int | None:
-    """The number of characters after which the autocorrelation within sequences falls below 1/e, or None."""
+    """The number of rows after which the autocorrelation within sequences falls below 1/e, or None."""
     centred = x - x.mean()
     variance = (centred**2).mean()
     for lag in range(1, min(LONGEST_MEMORY, len(x) - 1) + 1):
@@ -159,21 +174,28 @@ def _memory(x: np.ndarray, ids: np.ndarray) -> int | None:
     return None
 
 
-def _by_character(x: np.ndarray, text: str) -> tuple[float, list[tuple[str, float, int]]]:
-    """The share of variance between the characters read last, and their means, from the highest to the lowest."""
-    characters, which, times = np.unique(code_points(text), return_inverse=True, return_counts=True)
+def _by_character(x: np.ndarray, source: StateSource) -> tuple[float, list[tuple[str, float, int]]]:
+    """The share of variance between the tokens read last, and their means, from the highest to the lowest."""
+    tokens, which, times = np.unique(source.tokens_of(0, len(x)), return_inverse=True, return_counts=True)
     means = np.bincount(which, x) / times
     total = x.var()
     explained = float(((means - x.mean()) ** 2 * times).sum() / len(x) / total) if total else float("nan")
     order = [i for i in np.argsort(-means).tolist() if times[i] >= FEWEST_READ]
-    return explained, [(chr(characters[i]), float(means[i]), int(times[i])) for i in order]
+    return explained, [(source.word(int(tokens[i])), float(means[i]), int(times[i])) for i in order]
 
 
-def _told(source: StateSource, x: np.ndarray, hypotheses: Sequence[Hypothesis]) -> tuple[list[Told], dict[str, str]]:
+def _told(
+    source: StateSource, x: np.ndarray, hypotheses: Sequence[Hypothesis], table: LabelTable | None
+) -> tuple[list[Told], dict[str, str]]:
     """How well the unit predicts each hypothesis that varies, the best first; and those that could not be evaluated."""
     boolean, continuous, not_evaluated = label_dump(source, hypotheses, len(x))
+    if table:
+        boolean, continuous = (
+            side_by_side(own, given.first_rows(len(x)))
+            for own, given in ((boolean, table.boolean), (continuous, table.continuous))
+        )
     scorer = Scorer(groups_of(source)[source.sequence_ids[: len(x)]], N_BOOTSTRAP, SEED)
-    told = _told_boolean(x, boolean, scorer)
+    told = [each for part in boolean.parts(AT_ONCE) for each in _told_boolean(x, part, scorer)]
     correlations = unit_correlations(x[:, None], continuous.values, continuous.defined)[:, 0].tolist()
     for each, r in zip(continuous.hypotheses, correlations, strict=True):
         told.append(Told(each.name, each.values, abs(r), float("nan"), float("nan"), r > 0))
@@ -191,15 +213,21 @@ def _told_boolean(x: np.ndarray, labels: Labels, scorer: Scorer) -> list[Told]:
 
 
 def _places(
-    x: np.ndarray, text: str, stretches: Sequence[range], document_starts: np.ndarray, sign: int = 1
+    x: np.ndarray, text: Sequence[str] | None, stretches: Sequence[range], source: StateSource, sign: int = 1
 ) -> list[Place]:
     """The most extreme of the stretches' highest places, in order; of their lowest if the sign is -1."""
     rows = [each.start + int(np.argmax(sign * x[each.start : each.stop])) for each in stretches]
     rows.sort(key=lambda row: -sign * x[row])
     places = []
     for row in rows[:N_PLACES]:
-        document = int(np.searchsorted(document_starts, row, side="right"))
-        first, last = int(document_starts[document - 1]), int(document_starts[document])
-        before, after = text[max(first, row + 1 - BEFORE) : row + 1], text[row + 1 : min(last, row + 1 + AFTER)]
+        if text is None:
+            sequence = int(source.sequence_ids[row])
+            step = row - int(source.sequence_starts[sequence])
+            places.append(Place(float(x[row]), f"row {row:,}, step {step:,} of sequence {sequence:,}", ""))
+            continue
+        document = int(np.searchsorted(source.document_starts, row, side="right"))
+        first, last = source.document_starts[document - 1 : document + 1].tolist()
+        before = "".join(text[max(first, row + 1 - BEFORE) : row + 1])[-BEFORE:]
+        after = "".join(text[row + 1 : min(last, row + 1 + AFTER)])[:AFTER]
         places.append(Place(float(x[row]), before, after))
     return places

@@ -146,10 +146,34 @@ class StateSource:
         if self.vocabulary is None:
             raise InputError(f"{self.name} has no text: give one of {counted(self.n_rows, 'character')} with --text")
         codes = np.array([ord(character) for character in self.vocabulary], dtype="<u4")
+        return codes[self._known_tokens(start, stop)].tobytes().decode("utf-32-le", "surrogatepass")
+
+    def pieces(self, start: int, stop: int) -> Sequence[str] | None:
+        """Return what was read at each row, which make the text when they are joined, or None where it is not known.
+
+        It is a character, or a word and a space; of a token without a word its number.
+
+        Raises:
+            InputError: a token is outside the vocabulary.
+        """
+        if self.vocabulary is not None:
+            return self.text(start, stop)
+        if self.tokens is None:
+            return None
+        return [f"{self.word(token)} " for token in self._known_tokens(start, stop).tolist()]
+
+    def word(self, token: int) -> str:
+        """Return the character or word of a token, or its number where that is not known."""
+        return str(token) if self.words is None else self.words[token]
+
+    def _known_tokens(self, start: int, stop: int | None) -> np.ndarray:
+        """Return the tokens of some rows; those outside the vocabulary are refused."""
         tokens = self.tokens_of(start, stop)
-        if tokens.size and tokens.max() >= len(codes):
-            raise InputError(f"{self.name} is damaged: token {tokens.max()} in a vocabulary of {len(codes)} characters")
-        return codes[tokens].tobytes().decode("utf-32-le", "surrogatepass")
+        if self.words is not None and tokens.size and tokens.max() >= len(self.words):
+            raise InputError(
+                f"{self.name} is damaged: token {tokens.max()} in a vocabulary of {len(self.words)} entries"
+            )
+        return tokens
 
     def documents(self) -> Iterator[tuple[int, int, str]]:
         """Yield each document as its first row, the row after its last, and its text."""

@@ -19,6 +19,7 @@ TOLD = [
 def view(**changed):
     values = {
         "name": "layer0/c 18",
+        "of_each_row": "character",
         "n_rows": 12_000,
         "n_sequences": 24,
         "mean": 0.125,
@@ -79,6 +80,14 @@ def test_a_constant_has_a_page():
     assert "hypothesis" not in text and "character read:" not in text
 
 
+def test_without_a_text_rows_are_named():
+    places = [Place(2.25, "row 1,234, step 4 of sequence 7", "")]
+    lines = printed(view(of_each_row="row", text="", values=np.zeros(5), characters=[], highest=places))[0].splitlines()
+    text = " ".join(" ".join(line.split()) for line in lines)
+    assert "layer0/c 18 on 12,000 rows of 24 sequences" in text and "falls below 1/e after 14 rows." in text
+    assert "2.25 row 1,234, step 4 of sequence 7" in text and "where it varies most" not in text and "next" not in text
+
+
 def test_no_character_is_listed_as_both_highest_and_lowest():
     for n, said in ((1, "read: 'a' 1.00"), (2, "read: 'a' 1.00; lowest '\\n' 0.50")):
         text = printed(view(characters=[("a", 1.0, 20), ("\n", 0.5, 30)][:n]))[0]
@@ -101,4 +110,29 @@ def test_the_unit_command_prints_the_page(tmp_path, capsys):
     assert "has units 0 to 1, not 2" in capsys.readouterr().err
     np.save(tmp_path / "states.npy", np.zeros((9, 2), np.float32))
     assert main(["unit", str(tmp_path / "states.npy"), "states", "0"]) == 2
-    assert "has no text: give one of 9 characters with --text" in capsys.readouterr().err
+    assert "give a text of 9 characters with --text, or your own hypotheses with --labels" in capsys.readouterr().err
+    np.savez(tmp_path / "labels.npz", tall=np.arange(9) > 3, of=np.arange(9) % 4)
+    labelled = ["unit", str(tmp_path / "states.npy"), "states", "0", "--labels", str(tmp_path / "labels.npz")]
+    assert main(labelled) == 0
+    said = capsys.readouterr().out
+    assert "states 0 on 9 rows of 1 sequence" in said and "tall" in said and "row 0, step 0 of sequence 0" in said
+    assert main([*labelled, "--hypotheses", "tell"]) == 2
+    assert "named 'tell'; did you mean tall?" in capsys.readouterr().err
+    np.savez(tmp_path / "labels.npz", tall=np.arange(8) > 3)
+    assert main(labelled) == 2
+    assert "has 8 rows, and" in capsys.readouterr().err
+
+
+def test_a_unit_of_words_is_shown_in_words(tmp_path, capsys):
+    rng = np.random.default_rng(0)
+    tokens, starts = rng.integers(3, size=900).astype(np.uint8), np.arange(0, 901, 90)
+    states = np.stack([tokens == 1, rng.normal(size=900)], axis=1).astype(np.float32)
+    words = np.array(["the", "[dog]", "sees"])
+    np.savez(tmp_path / "s.npz", h=states, words=words[tokens], sequence_starts=starts)
+    assert main(["unit", str(tmp_path / "s.npz"), "h", "0"]) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "h 0 on 900 tokens of 10 sequences" in said and "1.00 of its variance is explained by the last token" in said
+    assert "mean by the last token read: '[dog]' 1.00" in said and "hypothesis" not in said
+    assert said.partition("lowest, after reading")[0].count("[dog] ") >= 8 and "the [dog]" in said
+    assert main(["unit", str(tmp_path / "s.npz"), "h", "0", "--hypotheses", "any"]) == 2
+    assert "is of words, and these hypotheses are about characters" in capsys.readouterr().err

@@ -9,7 +9,8 @@ from sklearn.metrics import roc_auc_score
 from gatescope.analysis import unit_view
 from gatescope.analysis.hypotheses import select
 from gatescope.analysis.hypothesis import Hypothesis
-from gatescope.analysis.labels import label_dump
+from gatescope.analysis.label_table import LabelTable
+from gatescope.analysis.labels import Labels, label_dump
 from gatescope.analysis.own_hypotheses import pattern
 from gatescope.analysis.scorer import Scorer
 from gatescope.analysis.unit_view import view_unit
@@ -118,6 +119,59 @@ def test_scores_of_hypotheses_equal_scikit_learn_and_scipy(dump):
         np.testing.assert_allclose(told[letter].score, max(area, 1 - area))
         assert told[letter].rises == (area > 0.5)
         assert 0 < told[letter].low < told[letter].score < told[letter].high < 1
+
+
+def test_labels_of_a_table_are_scored_beside_hypotheses_of_the_text(dump, monkeypatch):
+    monkeypatch.setattr(unit_view, "AT_ONCE", 2)
+    rng = np.random.default_rng(1)
+    boolean, defined = rng.random((N, 5)) < 0.3, rng.random((N, 5)) < 0.8
+    x, values = column(dump, SLOW), rng.normal(size=(N, 1)) + column(dump, SLOW)[:, None]
+
+    def named(kind, n):
+        return tuple(Hypothesis(f"{kind} {k}", "any", kind, "unknown", "", None) for k in range(n))
+
+    table = LabelTable(
+        Labels(named("boolean", 5), boolean & defined, defined),
+        Labels(named("continuous", 1), values, np.broadcast_to(np.True_, values.shape)),
+        None,
+    )
+    for rows in (N, 1000):
+        monkeypatch.setattr(unit_view, "MOST_ROWS", rows)
+        found = {each.hypothesis: each for each in view_unit(dump, "layer0/h", SLOW, [pattern("a=a")], table).told}
+        assert len(found) == 7
+        for k in range(5):
+            where = np.flatnonzero(defined[:rows, k])
+            area = roc_auc_score(boolean[where, k], x[where])
+            np.testing.assert_allclose(found[f"boolean {k}"].score, max(area, 1 - area))
+        np.testing.assert_allclose(found["continuous 0"].score, pearsonr(values[:rows, 0], x[:rows]).statistic)
+
+
+def test_places_without_a_text_are_rows(dump, tmp_path):
+    x = column(dump, NOISE)
+    np.savez(tmp_path / "x.npz", h=x[:, None], sequence_starts=dump.sequence_starts)
+    view = view_unit(open_states(tmp_path / "x.npz"), "h", 0)
+    row = int(x.argmax())
+    assert view.highest[0].before == f"row {row:,}, step {row % T} of sequence {row // T}"
+    assert (view.of_each_row, view.characters, view.text, view.told) == ("row", [], "", [])
+    assert np.isnan(view.of_last_character) and view.memory == 1
+
+
+def test_places_among_words_are_whole_documents_of_words(dump, tmp_path):
+    words, x = np.array(["alpha", "be", "gamma", "zeta"]), column(dump, NOISE)
+    arrays = {"h": x[:, None], "tokens": dump.tokens, "sequence_starts": dump.sequence_starts}
+    np.savez(tmp_path / "x.npz", vocabulary=words, **arrays)
+    view, row = view_unit(open_states(tmp_path / "x.npz"), "h", 0), int(x.argmax())
+    first, last = row // T * T, row // T * T + T
+    read = "".join(f"{words[token]} " for token in dump.tokens[first : row + 1])
+    assert view.highest[0].before == read[-40:]
+    assert view.highest[0].after == "".join(f"{words[token]} " for token in dump.tokens[row + 1 : last])[:20]
+    letters = view_unit(dump, "layer0/h", NOISE)
+    assert [each[1:] for each in view.characters] == [each[1:] for each in letters.characters]
+    assert {each[0] for each in view.characters} == {"alpha", "be", "gamma"}
+    # Without the words, their numbers.
+    np.savez(tmp_path / "x.npz", **arrays)
+    numbers = view_unit(open_states(tmp_path / "x.npz"), "h", 0)
+    assert {each[0] for each in numbers.characters} == {"0", "1", "2"} and set("".join(numbers.text)) <= set("0123 ")
 
 
 def test_hypotheses_of_both_kinds_are_sorted_by_score_above_chance(dump):

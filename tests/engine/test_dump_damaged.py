@@ -126,7 +126,7 @@ def test_a_block_with_a_right_checksum_may_still_be_wrong(own):
     zarr.open_array(own / "tokens", mode="r+")[999] = len(VOCABULARY)
     expected = ["tokens: block 7 goes beyond the vocabulary's 9 entries", "layer1/c: nan at row 130, unit 4"]
     assert problems(own) == expected
-    with pytest.raises(InputError, match="token 9 in a vocabulary of 9"):
+    with pytest.raises(InputError, match="token 9 in a vocabulary of 9 entries"):
         StateDump.open(own).text()
 
 
