@@ -125,7 +125,7 @@ class OtherDump(StateSource):
             there = ", ".join(f"{each} {array.dtype} {list(array.shape)}" for each, array in arrays.items())
             raise InputError(f"{name} has no {missing}: it has {there[:500] or 'no arrays'}")
         cube = cube_of(name, arrays, chosen, config.batch_first)
-        self._arrays = {each: OtherArray(each, file, cube) for each in chosen}
+        self._arrays = {each: OtherArray(each, file, cube, 1 / len(chosen)) for each in chosen}
         self.names = list(self._arrays)
         if cube is not None:
             self.attributes["axes"] = "[B, T, H]" if cube.batch_first else "[T, B, H]"
