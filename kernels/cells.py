@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from gatescope.kernels.checks import N_GATES, ShapeError, check_kind, check_tensor, told
 from gatescope.kernels.gru import gru
-from gatescope.kernels.rnn import NONLINEARITIES
+from gatescope.kernels.rnn import check_nonlinearity
 
 
 class RecurrentCell(nn.Module):
@@ -175,8 +175,7 @@ class RNNCell(RecurrentCell):
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ):
-        if nonlinearity not in NONLINEARITIES:
-            raise ValueError(f"RNNCell: nonlinearity: expected 'tanh' or 'relu', got {nonlinearity!r}")
+        check_nonlinearity("RNNCell", nonlinearity)
         super().__init__(input_size, hidden_size, bias, device, dtype)
         self.nonlinearity = nonlinearity
 
@@ -186,6 +185,7 @@ class RNNCell(RecurrentCell):
     def forward(self, input: Tensor, hx: Tensor | None = None) -> Tensor:
         """Take a step; arguments, result and errors are those of GRUCell."""
         x, h = self._batched(input, None if hx is None else (hx,), 1)
+        check_nonlinearity("RNNCell", self.nonlinearity)
         step = torch.rnn_tanh_cell if self.nonlinearity == "tanh" else torch.rnn_relu_cell
         h = step(x, h, *self._weights())
         return h if input.dim() == 2 else h.squeeze(0)

@@ -35,6 +35,12 @@ from gatescope.kernels.stack import RecurrentStack
 NONLINEARITIES = ("tanh", "relu")
 
 
+def check_nonlinearity(owner: str, nonlinearity: str) -> None:
+    """Check that an activation is known; an attribute of a module may have been set to another since it was made."""
+    if nonlinearity not in NONLINEARITIES:
+        raise ValueError(f"{owner}: nonlinearity: expected 'tanh' or 'relu', got {nonlinearity!r}")
+
+
 def rnn_reference(
     x: Tensor,
     h0: Tensor,
@@ -89,6 +95,7 @@ def _rnn_op(
     nonlinearity: str,
     backend: str,
 ) -> Tensor:
+    check_nonlinearity("rnn", nonlinearity)
     check_operands("rnn", (h0,), (weight_ih, weight_hh, bias_ih, bias_hh), x, reset)
     forward = _implementation(backend).rnn_forward
     return forward(x, h0, weight_ih, weight_hh, bias_ih, bias_hh, reset, nonlinearity).to(x.dtype)
@@ -177,8 +184,7 @@ def rnn(
     """
     check_layer("rnn", {"h0": h0}, (weight_ih, weight_hh, bias_ih, bias_hh), x)
     check_reset("rnn", reset, x.shape[:2], x.device)
-    if nonlinearity not in NONLINEARITIES:
-        raise ValueError(f"rnn: nonlinearity: expected 'tanh' or 'relu', got {nonlinearity!r}")
+    check_nonlinearity("rnn", nonlinearity)
     backend = choose_backend(backend, x, h0, weight_ih, weight_hh, bias_ih, bias_hh)
     given = (x, h0, weight_ih, weight_hh, bias_ih, bias_hh, reset, nonlinearity)
     return rnn_reference(*given) if backend == "reference" else _rnn_op(*given, backend)
@@ -238,6 +244,7 @@ class RNN(RecurrentStack):
         return {"h": outputs[0]}
 
     def handed_over(self, batch: Batch) -> tuple[Tensor, States] | None:
+        check_nonlinearity("RNN", self.nonlinearity)
         return few_steps(self, torch.rnn_tanh if self.nonlinearity == "tanh" else torch.rnn_relu, batch)
 
     def layer(

@@ -157,6 +157,10 @@ def test_bad_kind_is_named(pair):
 def test_an_unknown_nonlinearity_is_refused():
     with pytest.raises(ValueError, match="expected 'tanh' or 'relu', got 'elu'"):
         RNNCell(I, H, nonlinearity="elu")
+    cell = RNNCell(I, H)
+    cell.nonlinearity = "elu"
+    with pytest.raises(ValueError, match="RNNCell: nonlinearity: expected 'tanh' or 'relu', got 'elu'"):
+        cell(torch.zeros(2, I))
 
 
 def test_repr():

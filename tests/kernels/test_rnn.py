@@ -43,4 +43,15 @@ def test_an_unknown_nonlinearity_is_refused():
         RNN(3, 4, 1, "elu")
     with pytest.raises(ValueError, match="expected 'tanh' or 'relu', got 'elu'"):
         rnn(torch.zeros(1, 1, 1), torch.zeros(1, 1), torch.zeros(1, 1), torch.zeros(1, 1), nonlinearity="elu")
+    given = [torch.zeros(1, 1, 1), *[torch.zeros(1, 1)] * 3, None, None, None]
+    with pytest.raises(ValueError, match="got 'elu'"):
+        torch.ops.gatescope.rnn(*given, "elu", "reference")
+
+
+@pytest.mark.parametrize("steps", [1, 200])
+def test_a_nonlinearity_that_is_set_later_is_checked(steps):
+    module = RNN(1, 1)
+    module.nonlinearity = "elu"
+    with pytest.raises(ValueError, match="nonlinearity: expected 'tanh' or 'relu', got 'elu'"):
+        module(torch.zeros(steps, 1, 1))
     assert RNN(3, 4, 1, "relu").mode == torch.nn.RNN(3, 4, 1, "relu").mode
