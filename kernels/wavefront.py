@@ -12,14 +12,14 @@ torch.compile traces one operator, whatever the device and the sizes. Chunks and
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from gatescope.kernels.backend import choose_backend
-from gatescope.kernels.checks import ShapeError, check_layer, check_reset, layer_weights
+from gatescope.kernels.checks import ShapeError, check_layer, check_operands, check_reset, layer_weights
 from gatescope.kernels.operators import (
     differentiable,
     fake_gradients,
@@ -29,6 +29,7 @@ from gatescope.kernels.operators import (
     unread,
 )
 
+STATES = {"lstm": ("h", "c"), "gru": ("h",), "rnn": ("h",)}
 OPTIONS = {"lstm": ("",), "gru": ("after", "before"), "rnn": ("tanh", "relu")}
 
 
@@ -47,6 +48,9 @@ def _wavefront_op(
     # Triton is not available on every platform.
     from gatescope.kernels import wavefront_walk
 
+    _check_names_and_counts(cell, option, states, weights, seeds, p)
+    for _, first, of_layer, below in _layers(x, states, weights):
+        check_operands(cell, first, of_layer, below, reset)
     return wavefront_walk.forward(cell, option, x, states, weights, reset, seeds, p, save)
 
 
@@ -154,30 +158,33 @@ def wavefront(
     Raises:
         ValueError: for a name, shape, dtype or device that does not fit.
     """
-    _check(cell, option, x, states, weights, reset, seeds, p)
+    _check_names_and_counts(cell, option, states, weights, seeds, p)
+    for k, first, of_layer, below in _layers(x, states, weights):
+        named = {f"state {name} of layer {k}": state for name, state in zip(STATES[cell], first, strict=True)}
+        check_layer(cell, named, of_layer, below)
+    check_reset(cell, reset, x.shape[:2], x.device)
+    choose_backend("triton", x, *states, *weights)
     save = save or differentiable(x, *states, *weights)
     outputs = _wavefront_op(cell, option, x, list(states), list(weights), reset, list(seeds), p, save)
     each = len(outputs) // len(states[0])
     return [tuple(outputs[k : k + each]) for k in range(0, len(outputs), each)]
 
 
-def _check(
+def _check_names_and_counts(
     cell: str,
     option: str,
-    x: Tensor,
     states: Sequence[Tensor],
     weights: Sequence[Tensor],
-    reset: Tensor | None,
     seeds: Sequence[Tensor],
     p: float,
 ) -> None:
     if option not in OPTIONS.get(cell, ()):
         known = "; ".join(f"{name}: {' or '.join(map(repr, options))}" for name, options in OPTIONS.items())
         raise ValueError(f"wavefront: expected a cell and its option ({known}), got {cell!r} and {option!r}")
-    names = ("h", "c") if cell == "lstm" else ("h",)
-    if len(states) != len(names) or any(state.dim() != 3 or len(state) == 0 for state in states):
+    whole = all(state.dim() == 3 and 0 < len(state) == len(states[0]) for state in states)
+    if len(states) != len(STATES[cell]) or not whole:
         got = [list(state.shape) for state in states]
-        raise ShapeError(f"wavefront: states: expected {' and '.join(names)} of shape [L, B, H] each, got {got}")
+        raise ShapeError(f"wavefront: states: expected {' and '.join(STATES[cell])} of shape [L, B, H] each, got {got}")
     layers = len(states[0])
     if len(weights) not in (2 * layers, 4 * layers):
         raise ShapeError(f"wavefront: weights: expected {2 * layers} or {4 * layers}, got {len(weights)}")
@@ -185,10 +192,14 @@ def _check(
         raise ValueError(
             f"wavefront: expected no seeds or {layers - 1} and 0 <= p < 1, got {len(seeds)} seeds and p = {p}"
         )
+
+
+def _layers(
+    x: Tensor, states: Sequence[Tensor], weights: Sequence[Tensor]
+) -> Iterator[tuple[int, list[Tensor], list[Tensor | None], Tensor]]:
+    """Yield each layer's number, initial states and weights, and a tensor of the shape of what it reads."""
     below = x
-    for k, of_layer in enumerate(layer_weights(weights, layers)):
-        first = {f"state {name} of layer {k}": state[k] for name, state in zip(names, states, strict=True)}
-        check_layer(cell, first, of_layer, below)
-        below = states[0][k].expand(*x.shape[:2], states[0].shape[2])
-    check_reset(cell, reset, x.shape[:2], x.device)
-    choose_backend("triton", x, *states, *weights)
+    for k, of_layer in enumerate(layer_weights(weights, len(states[0]))):
+        first = [state[k] for state in states]
+        yield k, first, of_layer, below
+        below = first[0].expand(*x.shape[:2], first[0].shape[-1])

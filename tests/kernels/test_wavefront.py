@@ -266,6 +266,14 @@ BAD = {
     "cell": ({"cell": lambda c: "nn"}, "expected a cell and its option .*, got 'nn' and 'tanh'"),
     "option": ({"option": lambda o: "elu"}, "rnn: 'tanh' or 'relu'.*, got 'rnn' and 'elu'"),
     "states": ({"states": lambda s: [s[0][0]]}, r"states: expected h of shape \[L, B, H\] each, got \[\[2, 9\]\]"),
+    "states of fewer layers": (
+        {
+            "cell": lambda c: "lstm",
+            "option": lambda o: "",
+            "states": lambda s: [s[0], s[0][:1]],
+        },
+        r"states: expected h and c of shape \[L, B, H\] each, got \[\[2, 2, 9\], \[1, 2, 9\]\]",
+    ),
     "states too many": ({"states": lambda s: s * 2}, "states: expected h of shape"),
     "rows": ({"states": lambda s: [s[0][:, 1:]]}, r"state h of layer 0: expected shape \[2, 9\], got \[1, 9\]"),
     "weights": ({"weights": lambda w: w[1:]}, "weights: expected 4 or 8, got 7"),
@@ -282,6 +290,16 @@ def test_bad_input_is_named(name):
     change, message = BAD[name]
     with pytest.raises(ValueError, match=message):
         wavefront.wavefront(**functional(**change))
+
+
+@pytest.mark.parametrize("name", [name for name in BAD if name != "dtype"])
+def test_the_operator_itself_checks_what_its_kernels_do_not(name):
+    """A dtype may differ there: under autocast a state may stay wider than x."""
+    change, message = BAD[name]
+    given = {"reset": None, "seeds": [], "p": 0.0, "save": True}
+    message = message.replace("state h of layer 0", "state 0")
+    with pytest.raises(ValueError, match=message):
+        torch.ops.gatescope.wavefront(**given | functional(**change))
 
 
 def test_the_functional_form_equals_the_module(equal_but_for_rounding):
