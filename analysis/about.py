@@ -17,7 +17,7 @@ from gatescope.engine.evaluate import perplexity
 from gatescope.engine.kept_models import kept_models
 from gatescope.engine.location import is_url, local_path
 from gatescope.engine.model_description import DESCRIPTION
-from gatescope.engine.other_dumps import open_states
+from gatescope.engine.other_dumps import is_folder_of_arrays, open_states
 from gatescope.engine.stage_folder import CONFIG, read_config
 from gatescope.engine.trained_model import load_model
 
@@ -36,7 +36,7 @@ def about(place: str | Path, model: Path | None = None) -> str:
             or the dump is of other weights than the model's.
     """
     path = Path(place) if is_url(place) else local_path(place)
-    if is_url(place) or path.is_file() or _is_dump(path):
+    if is_url(place) or path.is_file() or _is_dump(path) or is_folder_of_arrays(path):
         return _states(place, model)
     if model is not None:
         raise InputError(f"--model needs a state dump, but {path} is not one: leave it out")

@@ -88,7 +88,7 @@ def probe(
     Repeat the command to go on.
 
     Args:
-        states: a state dump, or another program's .npy, .npz, .h5, .safetensors or Zarr; Zarr by its URL too.
+        states: a state dump, or another program's .npy, folder of .npy, .npz, .h5, .safetensors or Zarr (or its URL).
         out: folder of the results.
         labels: .npz, .csv, .tsv, .jsonl or .parquet with a hypothesis in each column and a row for each state.
         config: the hypotheses and how they are tested.
@@ -224,7 +224,7 @@ def unit(
     """Show what one unit does: what it predicts, how long it remembers, where it is highest and lowest.
 
     Args:
-        states: a state dump, or another program's .npy, .npz, .h5, .safetensors or Zarr; Zarr by its URL too.
+        states: a state dump, or another program's .npy, folder of .npy, .npz, .h5, .safetensors or Zarr (or its URL).
         array: the states that it belongs to, such as layer0/c.
         number: its number, counted from 0.
         hypotheses: names (of --labels too) or sets (c, python, english, any); auto: all labels if given, else the

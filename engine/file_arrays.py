@@ -35,6 +35,12 @@ def npy_arrays(path: Path) -> dict[str, Any]:
     return {path.stem: np.load(path, mmap_mode="r", allow_pickle=False)}
 
 
+def npy_folder_arrays(path: Path) -> dict[str, Any]:
+    """The arrays of a folder of .npy files, by the files' names."""
+    files = sorted(path.glob("*.npy"))
+    return _with_a_readable({file.stem: _opened(np.load, file, "r", False) for file in files})
+
+
 def npz_arrays(path: Path) -> dict[str, Any]:
     """The members of an .npz file."""
     with zipfile.ZipFile(path) as archive:

@@ -1,7 +1,8 @@
 """States that another program recorded, read through the interface of a state dump.
 
-A file or Zarr group may hold, by these names: the states, every float array [N, H], or [T, B, H], whose rows are then
-taken sequence by sequence, of each as many as `lengths` [B] says; `sequence_ids` [N], or `sequence_starts` [S + 1];
+A file, a folder of .npy files or a Zarr group may hold, by these names: the states, every float array [N, H], or
+[T, B, H], whose rows are then taken sequence by sequence, of each as many as `lengths` [B] says; `sequence_ids` [N], or
+`sequence_starts` [S + 1];
 `document_starts` [D + 1]; `tokens` (or `token_ids`, `word_ids`, `words`, `chars`), numbers or words, [N], or [T, B]
 beside states [T, B, H]; `vocabulary`, the character or word of each token, or its code point; `labels`, which
 `gatescope.analysis.label_table` reads.
@@ -58,7 +59,7 @@ def open_states(
     *,
     finished: bool = True,
 ) -> StateSource:
-    """Open a state dump, or the states of another program: .npy, .npz, HDF5, .safetensors or Zarr.
+    """Open a state dump, or another program's states: .npy, a folder of .npy, .npz, HDF5, .safetensors or Zarr.
 
     Args:
         place: a file or a folder; a URL where it is Zarr.
@@ -210,13 +211,18 @@ def _is_state(name: str, array: Any) -> bool:
     return not reserved and is_float(array.dtype) and len(array.shape) in (2, 3)
 
 
+def is_folder_of_arrays(path: Path | None) -> bool:
+    """Whether there are .npy files in a folder, and not only tokens, as beside a model."""
+    return path is not None and any(file.stem not in RESERVED for file in path.glob("*.npy"))
+
+
 def _is_dump(location: Location) -> bool:
-    """Whether to open a place as a state dump, which says what is wrong with it: not a file, nor Zarr of another."""
+    """Whether to open a place as a state dump, which says what is wrong with it: not a file, nor another's folder."""
     if location.path is not None and location.path.is_file():
         return False
     try:
         return "gatescope" in json.loads(location.read(GROUP_FILE)).get("attributes", {})
     except OSError:
-        return not is_zarr(location)
+        return not (is_zarr(location) or is_folder_of_arrays(location.path))
     except (AttributeError, TypeError, ValueError, RecursionError):
         return True

@@ -7,7 +7,15 @@ from pathlib import Path
 from typing import Any
 
 from gatescope.engine.errors import InputError
-from gatescope.engine.file_arrays import damaged_members, npy_arrays, npz_arrays, safetensors_arrays, zarr_arrays
+from gatescope.engine.file_arrays import (
+    damaged_members,
+    is_zarr,
+    npy_arrays,
+    npy_folder_arrays,
+    npz_arrays,
+    safetensors_arrays,
+    zarr_arrays,
+)
 from gatescope.engine.hdf5 import hdf5_arrays
 from gatescope.engine.location import UNREADABLE, Location, unreadable
 
@@ -20,7 +28,7 @@ READERS: dict[str, Callable[[Path], dict[str, Any]]] = {
 
 
 class OtherFile:
-    """The arrays of a file, or of Zarr in a folder or at a URL.
+    """The arrays of a file, of a folder of .npy files, or of Zarr in a folder or at a URL.
 
     Another process gets its place alone, and opens it anew.
 
@@ -67,8 +75,10 @@ class OtherFile:
 def _opened(location: Location) -> dict[str, Any]:
     suffix = Path(location.name).suffix.lower()
     try:
-        if location.path is None or location.path.is_dir():
+        if location.path is None or is_zarr(location):
             return zarr_arrays(location)
+        if location.path.is_dir():
+            return npy_folder_arrays(location.path)
         if suffix not in READERS:
             raise InputError(f"{location} has an unknown format: expected a state dump, {', '.join(READERS)} or Zarr")
         return READERS[suffix](location.path)

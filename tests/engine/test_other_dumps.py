@@ -160,6 +160,24 @@ def test_paths_that_hold_no_states_are_refused(tmp_path):
             open_states(tmp_path / name)
 
 
+def test_a_folder_of_npy_files_is_one_source(tmp_path):
+    folder = tmp_path / "old dumps"
+    folder.mkdir()
+    np.save(folder / "tokens.npy", np.arange(N) % 7)
+    with pytest.raises(InputError, match="not a state dump"):
+        open_states(folder)
+    np.save(folder / "layer0.npy", ROWS)
+    np.save(folder / "layer1.npy", -ROWS[:, :2])
+    np.save(folder / "sequence_ids.npy", np.repeat([3, 1], N // 2))
+    np.save(folder / "notes.npy", np.array(["x", None]), allow_pickle=True)
+    source = open_states(folder, ReadConfig(arrays=("layer1", "layer0")))
+    assert np.array_equal(source.features(["layer1", "layer0"]), np.hstack([-ROWS[:, :2], ROWS]))
+    assert source.sequence_starts.tolist() == [0, N // 2, N] and source.tokens.tolist() == (np.arange(N) % 7).tolist()
+    assert isinstance(source._file.arrays["layer0"], np.memmap)
+    with pytest.raises(InputError, match="old dumps has no 'layer2': it has layer0 float32"):
+        open_states(folder, ReadConfig(arrays=("layer2",)))
+
+
 def test_a_state_dump_keeps_its_own_sequences(tmp_path, small_dump):
     path = small_dump(tmp_path / "states.zarr")
     assert isinstance(open_states(path), StateDump)
