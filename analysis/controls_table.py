@@ -11,10 +11,17 @@ from gatescope.analysis.coloured_text import visible
 from gatescope.analysis.results import Record, leading_records, measure_of, number, score, signed, signed_interval
 from gatescope.analysis.table import ruled_table
 
+OF_RANDOM_WEIGHTS = (
+    "random weights: the score on states of an untrained network reading the same text; above them: the difference and "
+    "its 95% interval, * if the whole interval is above 0; "
+)
+NO_RANDOM_WEIGHTS = (
+    "; random weights can be drawn only for gatescope's models: for others, probe the states of an untrained one, and "
+    "compare both results by gatescope report"
+)
 CAPTION = (
-    "AUROC, or R²; random weights: the score on states of an untrained network reading the same text; above them: the "
-    "difference and its 95% interval, * if the whole interval is above 0; control task: the score on random labels "
-    "determined by the last characters; selectivity: how far the score lies above that"
+    "AUROC, or R²; {}control task: the score on random labels determined by the last characters; selectivity: how far "
+    "the score lies above that{}"
 )
 
 
@@ -28,9 +35,11 @@ def controls_table(records: Sequence[Record]) -> Table | None:
         A table for `rich.print`, readable at 80 columns or more; names are plain text, never markup. None if no record
         has either control.
     """
-    table = ruled_table(caption=Text(CAPTION))
+    compared = any(number(record, "untrained_score") is not None for record in leading_records(records).values())
+    caption = CAPTION.format(OF_RANDOM_WEIGHTS, "") if compared else CAPTION.format("", NO_RANDOM_WEIGHTS)
+    table = ruled_table(caption=Text(caption))
     table.add_column("hypothesis", overflow="fold", min_width=12)
-    for heading in ("score", "random weights", "above them", "control task", "selectivity"):
+    for heading in ("score", *["random weights", "above them"] * compared, "control task", "selectivity"):
         table.add_column(heading, justify="right")
     for name, record in leading_records(records).items():
         own, untrained, control = (
@@ -41,6 +50,7 @@ def controls_table(records: Sequence[Record]) -> Table | None:
         low, high = number(record, "above_untrained_low"), number(record, "above_untrained_high")
         above = "" if untrained is None else f"{signed(own - untrained)}, {signed_interval(low, high)}"
         star = "*" if low is not None and low > 0 else ""
-        cells = [score(own), score(untrained), above, score(control), score(number(record, "selectivity"))]
+        of_untrained = [score(untrained), above] if compared else []
+        cells = [score(own), *of_untrained, score(control), score(number(record, "selectivity"))]
         table.add_row(*map(Text, [visible(name) + star, *cells]))
     return table if table.row_count else None

@@ -41,11 +41,19 @@ def test_a_line_shows_the_result_of_each_control():
 
 def test_rows_need_at_least_one_control():
     assert rows([COMMENT | {"control_score": None, "selectivity": None}])[0][4:] == ("–", "–")
-    assert rows([DEPTH | {"r2": 0.5, "control_score": 0.1, "selectivity": 0.4}]) == [
-        ("depth", ".50", "–", "", ".10", ".40")
-    ]
+    assert rows([DEPTH | {"r2": 0.5, "control_score": 0.1, "selectivity": 0.4}]) == [("depth", ".50", ".10", ".40")]
+    depth = DEPTH | {"r2": 0.5, "control_score": 0.1, "selectivity": 0.4}
+    assert rows([COMMENT, depth])[1] == ("depth", ".50", "–", "", ".10", ".40")
     assert controls_table([DEPTH | {"r2": 0.5}, DEPTH | {"control_score": 0.1}]) is None
     assert controls_table([]) is None
+
+
+def test_the_legend_explains_what_is_shown():
+    shown = str(controls_table([COMMENT]).caption)
+    assert "network reading the same text; above them: the difference" in shown and "only for" not in shown
+    without = str(controls_table([COMMENT | {"untrained_score": None}]).caption)
+    assert "above them" not in without and "random weights can be drawn only for gatescope's models" in without
+    assert "AUROC, or R²; control task: the score" in without and "gatescope report" in without
 
 
 def test_the_table_fits_80_columns():
