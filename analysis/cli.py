@@ -118,14 +118,16 @@ def _of_the_system(error: OSError, words: Sequence[str]) -> str:
         )
     if not error.filename and error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
         raise error
-    out = _out_of(words)
-    if error.errno == errno.ENOENT and out and out.absolute() in Path(str(error.filename)).absolute().parents:
-        return f"{one_line(str(out))} was removed or moved while it was being written: repeat the command"
-    # A folder where a file should be, a name that is too long, no permission: the path is wrong.
     # Show the final name, not the temporary one.
     from gatescope.engine.files import settled_name
 
-    where = f"{one_line(settled_name(str(error.filename)))}: " if error.filename else ""
+    out, name = _out_of(words), str(error.filename)
+    settled = settled_name(name)
+    written = [*Path(settled).absolute().parents, *[Path(settled).absolute()] * (settled != name)]
+    if error.errno == errno.ENOENT and out and out.absolute() in written:
+        return f"{one_line(str(out))} was removed or moved while it was being written: repeat the command"
+    # A folder where a file should be, a name that is too long, no permission: the path is wrong.
+    where = f"{one_line(settled)}: " if error.filename else ""
     return f"{where}{error.strerror}; give another path"
 
 

@@ -11,7 +11,7 @@ import os
 import shutil
 import weakref
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from gatescope.engine.dump import read_group
@@ -193,7 +193,9 @@ def _clear(path: Path) -> None:
         if not path.exists() and _has_rows(entry):
             os.replace(entry, path)
         else:
-            shutil.rmtree(entry)
+            # Where there are no locks, another may be removing it as well.
+            with suppress(FileNotFoundError):
+                shutil.rmtree(entry)
 
 
 def _is_beside(path: Path, entry: Path) -> bool:

@@ -112,7 +112,11 @@ def test_only_paths_within_the_output_are_reported_as_moved(monkeypatch, capsys,
     monkeypatch.setattr(cli, "call", refuse)
     for missing, said in (
         ("run/log.jsonl", "run was removed or moved while"),
+        (f"run.{'0' * 32}.partial", "run was removed or moved while"),
+        (f"run.{'0' * 32}.partial/layer0/h", "run was removed or moved while"),
+        ("run", "give another path"),
         ("run2/labels.npz", "give another path"),
+        (f"run2.{'0' * 32}.partial", "give another path"),
     ):
         assert cli.main(["probe", *flag, missing]) == 2
         assert said in capsys.readouterr().err

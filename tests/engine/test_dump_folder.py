@@ -1,5 +1,6 @@
 """Reserving a dump's folder: two writers at once, and an old dump that is replaced only once the new one has rows."""
 
+import errno
 import os
 import shutil
 from pathlib import Path
@@ -13,7 +14,7 @@ from gatescope.engine.dump_folder import DumpFolder, settle_at, waiting_beside
 from gatescope.engine.dump_spec import DumpSpec
 from gatescope.engine.dump_writer import DumpWriter
 from gatescope.engine.errors import InputError
-from gatescope.engine.files import partial_name
+from gatescope.engine.files import partial_name, settled_name
 
 N, H, BLOCK = 40, 3, 8
 STATES = np.random.default_rng(0).normal(size=(N, H)).astype(np.float32)
@@ -145,6 +146,38 @@ def test_leftovers_of_a_killed_program_are_removed(tmp_path):
     path.rename(partial_name(path))
     write(path)
     assert os.listdir(tmp_path) == ["states.zarr"]
+
+
+def test_writers_of_a_file_system_without_locks_leave_a_whole_dump(tmp_path, monkeypatch):
+    """As on NFS, which locks only what was opened for writing, and so no folder."""
+
+    def refuse(descriptor, how):
+        raise OSError(errno.EBADF, "Bad file descriptor")
+
+    monkeypatch.setattr("fcntl.flock", refuse)
+    path = tmp_path / "s.zarr"
+    write(path)
+    with pytest.raises(FileNotFoundError) as lost, DumpWriter(path, spec(1), overwrite=True) as slower:
+        write(path, seed=2, overwrite=True)
+        slower.append(0, np.zeros(N, np.uint8), {"layer0/h": STATES})
+    assert settled_name(lost.value.filename).startswith(str(path))
+    dump = StateDump.open(path)
+    assert dump.attributes["seed"] == 2 and dump.verify() == [] and list(tmp_path.iterdir()) == [path]
+
+
+def test_leftovers_may_vanish_while_they_are_removed(tmp_path, monkeypatch):
+    removed, path = [], tmp_path / "s.zarr"
+    partial_name(path).mkdir()
+
+    def vanish(entry, **options):
+        removed.append(entry)
+        remove(entry, **options)
+        remove(entry, **options)
+
+    remove = shutil.rmtree
+    monkeypatch.setattr(shutil, "rmtree", vanish)
+    write(path)
+    assert len(removed) == 1 and list(tmp_path.iterdir()) == [path]
 
 
 def test_a_finished_dump_moves_to_its_final_path(tmp_path):
