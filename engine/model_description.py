@@ -42,7 +42,8 @@ def read_description(folder: Path) -> dict[str, Any]:
     try:
         description = json.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError):
-        raise InputError(f"{folder} is not a model: it has no {DESCRIPTION}; {EXPECTED}") from None
+        what = f"is not a model: it has no {DESCRIPTION}" if folder.exists() else "does not exist"
+        raise InputError(f"{folder} {what}; {EXPECTED}") from None
     except (ValueError, RecursionError):
         raise InputError(f"{path} is damaged: it is not JSON; train the model again") from None
     if not isinstance(description, dict) or description.get("format") != "gatescope model":

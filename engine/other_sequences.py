@@ -81,9 +81,11 @@ def cube_of(name: str, arrays: dict[str, Any], chosen: dict[str, Any], batch_fir
         given = np.asarray(arrays[LENGTHS][:])
         fits = given.shape == lengths.shape and given.dtype.kind in "iu"
         if not fits or not ((given >= 1) & (given <= n_steps)).all():
+            # Sequences and steps may have been taken for each other.
+            turned = "; give --batch-first, or leave it out" if given.shape == (n_steps,) != lengths.shape else ""
             raise InputError(
                 f"{name}: {LENGTHS} {given.dtype} {list(given.shape)}: expected whole numbers from 1 to {n_steps}, one "
-                f"for each of {n_sequences} sequences"
+                f"for each of {n_sequences} sequences{turned}"
             )
         lengths = given.astype(np.int64)
     return Cube((shapes[0][0], shapes[0][1]), batch_first, lengths)

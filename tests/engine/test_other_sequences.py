@@ -43,8 +43,10 @@ def test_a_cube_has_the_lengths_given_in_the_file(batch_first):
     assert given.lengths.tolist() == [1, 5, 2] and given.lengths.dtype == np.int64
     assert cube_of("x", states, {"rows": states["rows"]}, batch_first) is None
     for lengths in ([0, 5, 2], [1, 6, 2], [1, 5], [1.0, 5.0, 2.0]):
-        with pytest.raises(InputError, match="expected whole numbers from 1 to 5, one for each of 3 sequences"):
+        with pytest.raises(InputError, match=r"expected whole numbers from 1 to 5, one for each of 3 sequences$"):
             cube_of("x", states | {"lengths": np.array(lengths)}, states, batch_first)
+    with pytest.raises(InputError, match="for each of 3 sequences; give --batch-first, or leave it out"):
+        cube_of("x", states | {"lengths": np.ones(5, int)}, states, batch_first)
     with pytest.raises(InputError, match="3 sequences of 5 rows and 3 sequences of 6 rows"):
         longer = np.zeros((3, 6, 2) if batch_first else (6, 3, 2))
         cube_of("x", states, {"h": states["h"], "c": longer}, batch_first)

@@ -216,8 +216,10 @@ def test_a_removed_checksum_of_the_description_is_named(folder):
 
 
 def test_a_missing_path_is_refused(tmp_path):
-    with pytest.raises(InputError, match="is not a model"):
+    with pytest.raises(InputError, match="absent does not exist; expected a folder that"):
         load_model(tmp_path / "absent")
+    with pytest.raises(InputError, match=r"is not a model: it has no model\.json; expected a folder that"):
+        load_model(tmp_path)
 
 
 @pytest.mark.parametrize("device", ["gpu", "cuda:99", None])
