@@ -65,11 +65,18 @@ def test_within_rule(cell, shape, dtype, within_rule, resets):
     within_rule([draw(cell, shape, dtype, seed, reset=mask) for seed in range(2)])
 
 
+@pytest.fixture
+def products_in_tf32():
+    """Let plain products multiply in TF32; monkeypatch would delete a switch that torch computes, which is an error."""
+    before, torch.backends.cuda.matmul.fp32_precision = torch.backends.cuda.matmul.fp32_precision, "tf32"
+    yield
+    torch.backends.cuda.matmul.fp32_precision = before
+
+
 @pytest.mark.parametrize("shape", [*SHAPES[:2], (16, 9, 512, 512)], ids=["B128-H512", "B128-H128", "B16-H512"])
-def test_float32_in_tf32_within_rule(cell, shape, within_rule, resets, monkeypatch):
+def test_float32_in_tf32_within_rule(cell, shape, within_rule, resets, monkeypatch, products_in_tf32):
     """The yardstick is plain torch, whose products are in TF32, too."""
     monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
-    monkeypatch.setattr(torch.backends.cuda.matmul, "fp32_precision", "tf32")
     b, t, _, h = shape
     for backward in (False, True):
         assert cell_plan(cell.name, backward, b, h, torch.float32, current_device()) != STEPS
