@@ -2,12 +2,14 @@
 
 import json
 import platform
+from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from unmeasured import table_of
 
 from gatescope.engine.kept_memory import kept_memory
 
@@ -64,11 +66,26 @@ def peak():
     return of
 
 
-def pytest_collection_modifyitems(items):
+def pytest_collection_modifyitems(config, items):
     if not torch.cuda.is_available():
         for item in items:
             if "cuda" in item.keywords:
                 item.add_marker(pytest.mark.skip(reason="needs an NVIDIA GPU"))
+    elif config.getoption("benchmark_only"):
+        taken = last_taken(kept_rows().values())
+        items.sort(key=lambda item: taken.get(table_of(item.nodeid.removeprefix("benchmarks/")), ""))
+
+
+def last_taken(rows):
+    """When the newest row of each table was taken, or "" if its rows do not say so.
+
+    Tables are timed in this order, so that a run continues where a limit of time has ended the last one.
+    """
+    newest = {}
+    for row in rows:
+        table = table_of(row["name"])
+        newest[table] = max(newest.get(table, ""), row.get("taken", ""))
+    return newest
 
 
 @pytest.hookimpl(wrapper=True)
@@ -79,18 +96,32 @@ def pytest_runtest_makereport(item):
     return report
 
 
+def results_path():
+    return RESULTS / f"{device_name()}.json"
+
+
+def kept_rows():
+    """The rows of this device by name."""
+    path = results_path()
+    return {row["name"]: row for row in json.loads(path.read_text())["rows"]} if path.exists() else {}
+
+
+def now():
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
 def keep(benchmarks):
     """Add rows to the results of this device: after each row, so that an interrupted run keeps what it measured."""
     benchmarks = [each for each in benchmarks if each.stats.data]
     if not benchmarks:
         return
-    path = RESULTS / f"{device_name()}.json"
-    rows = {row["name"]: row for row in json.loads(path.read_text())["rows"]} if path.exists() else {}
+    path, rows = results_path(), kept_rows()
     for each in benchmarks:
         p20, median, p80 = np.quantile(each.stats.data, [0.2, 0.5, 0.8]).tolist()
         name = each.fullname.removeprefix("benchmarks/")
         times = {"median_s": round(median, 6), "p20_s": round(p20, 6), "p80_s": round(p80, 6)}
-        rows[name] = {"name": name, "group": each.group, **times, "rounds": each.stats.rounds, **each.extra_info}
+        facts = {"rounds": each.stats.rounds, "taken": now(), **each.extra_info}
+        rows[name] = {"name": name, "group": each.group, **times, **facts}
     named = {"name": torch.cuda.get_device_name()} if torch.cuda.is_available() else {}
     contents = {
         "device": device_name(),

@@ -30,18 +30,24 @@ class Collected:
             names.append(item.nodeid.rpartition("/")[2])
 
 
+def table_of(name):
+    """The file of a row and the shape in its name, which the rows of a table have in common."""
+    file, _, case = name.partition("::")
+    shape = SHAPE.search(case)
+    return file, shape.group() if shape else ""
+
+
 def table(names):
     """Names of rows as a Markdown table: a line for each file and shape; a direction if only that one is missing."""
     lines = {}
     for name in names:
-        file, _, case = name.partition("::")
-        given = case.partition("[")[2].rstrip("]") or case
-        shape = SHAPE.search(given)
-        form = given.replace(shape.group(), "") if shape else given
+        case = name.partition("::")[2]
+        file, shape = table_of(name)
+        form = (case.partition("[")[2].rstrip("]") or case).replace(shape, "")
         form = re.sub("-+", "-", form.removeprefix("cuda").removeprefix("cpu")).strip("-")
         direction = DIRECTION.search(form)
         form = DIRECTION.sub("", form).strip("-")
-        forms = lines.setdefault((file, shape.group() if shape else ""), {})
+        forms = lines.setdefault((file, shape), {})
         forms.setdefault(form, []).append(direction.group(1) if direction else "")
     parts = ["| file | shape | not measured |", "|---|---|---|"]
     for (file, shape), forms in lines.items():

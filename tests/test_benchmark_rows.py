@@ -8,6 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 import tables
+import torch
 from recurrent import SCHEDULES
 from recurrent_rows import ON_GPU
 
@@ -53,18 +54,60 @@ def test_all_schedules_of_a_shape_are_measured(cell):
     assert ("cuda", ON_GPU[0], "float16", "gatescope-wavefront", True) in rows
 
 
-def test_an_interrupted_run_keeps_its_rows(tmp_path, monkeypatch):
+@pytest.fixture
+def kept(tmp_path, monkeypatch):
+    """benchmarks/conftest.py, which keeps its rows in an empty folder."""
     spec = importlib.util.spec_from_file_location("kept_rows", REPOSITORY / "benchmarks" / "conftest.py")
-    kept = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(kept)
-    monkeypatch.setattr(kept, "RESULTS", tmp_path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    monkeypatch.setattr(module, "RESULTS", tmp_path)
+    return module
+
+
+def keep(kept, name, seconds):
+    stats = SimpleNamespace(data=[seconds], rounds=1)
+    kept.keep([SimpleNamespace(fullname=f"benchmarks/{name}", group="g", extra_info={}, stats=stats)])
+
+
+def test_an_interrupted_run_keeps_its_rows(kept, tmp_path):
     for name, seconds in (("a", 1.0), ("b", 2.0), ("a", 3.0)):
-        stats = SimpleNamespace(data=[seconds], rounds=1)
-        kept.keep([SimpleNamespace(fullname=f"benchmarks/x.py::{name}", group="g", extra_info={}, stats=stats)])
+        keep(kept, f"x.py::{name}", seconds)
         (path,) = tmp_path.iterdir()
         rows = {row["name"]: row["median_s"] for row in json.loads(path.read_text())["rows"]}
         assert rows[f"x.py::{name}"] == seconds
     assert rows == {"x.py::a": 3.0, "x.py::b": 2.0}
+
+
+def test_a_run_on_a_gpu_continues_where_the_last_one_ended(kept, monkeypatch):
+    """Rows of one table are timed one after another, and a row that fails does not come first again."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "some GPU")
+    names = [f"x.py::t[B{b}-H8-{impl}]" for b in (1, 2, 3) for impl in ("ours", "theirs")]
+    config = SimpleNamespace(getoption={"benchmark_only": True}.get)
+
+    def order():
+        items = [SimpleNamespace(nodeid=f"benchmarks/{name}") for name in names]
+        kept.pytest_collection_modifyitems(config, items)
+        return [names.index(item.nodeid.removeprefix("benchmarks/")) for item in items]
+
+    assert order() == [0, 1, 2, 3, 4, 5]
+    times = iter(("2026-01-02", "2026-01-03", "2026-01-04"))
+    monkeypatch.setattr(kept, "now", lambda: next(times))
+    keep(kept, names[0], 1.0)
+    assert order() == [2, 3, 4, 5, 0, 1]
+    keep(kept, names[3], 1.0)
+    assert order() == [4, 5, 0, 1, 2, 3]
+    keep(kept, names[1], 1.0)
+    assert order() == [4, 5, 2, 3, 0, 1]
+
+
+def test_a_row_of_a_gpu_runs_once_if_the_clock_is_off():
+    from bench_sample import measure_on_gpu
+
+    runs = []
+    benchmark = SimpleNamespace(disabled=True, pedantic=lambda run: run())
+    measure_on_gpu(benchmark, lambda: runs.append(1), "a group", "gatescope", (1, 8, 2), peak=None)
+    assert runs == [1]
 
 
 def test_ratios_compare_rows_of_the_same_kind():
