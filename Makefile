@@ -7,7 +7,7 @@ INSTALL := PYTHONWARNINGS=ignore $(BIN)/python -m pip install --quiet
 FOLDERS := kernels engine analysis benchmarks tests
 DEMO ?= out/demo
 
-.PHONY: demo test test-slow check bench gpu gpu-install gpu-tests gpu-bench sanitize wheels clean
+.PHONY: demo test test-slow check bench gpu gpu-install gpu-tests gpu-bench gpu-delays sanitize wheels clean
 
 demo: $(VENV)/.run
 	$(BIN)/gatescope run --out $(DEMO)
@@ -28,27 +28,34 @@ check: $(VENV)/.test
 bench: $(VENV)/.test
 	$(BIN)/pytest benchmarks --benchmark-only
 
-# For a machine that already has torch, triton and cupy. It installs only gatescope, and the packages that `make wheels`
-# fetched elsewhere if the machine has no network. Tests, and the compilation of the kernels to be timed, share the GPU;
-# tests of thousands of launches, and the benchmarks, have it to themselves. `make -k gpu` runs the benchmarks even after a
-# failed test.
+# For a machine that already has torch, triton and cupy. It installs only gatescope and, from the folder `wheels` that
+# `make wheels` fills elsewhere, those of PACKAGES that the machine lacks. Tests, and the compilation of the kernels to be
+# timed, share the GPU; the benchmarks, and tests of thousands of launches, have it to themselves. `make -k gpu` goes on
+# after a failed test, and a kernel that hangs ends its process after three minutes.
+PACKAGES := click cloudpickle defusedxml docstring-parser donfig execnet google-crc32c joblib nltk numcodecs pytest-xdist \
+	pyyaml regex tqdm tree-sitter tree-sitter-c typeguard typing-extensions tyro zarr
 PROCESSES ?= $(shell nproc)
-ON_GPU := $(PYTHON) -m pytest -q -m "cuda and not slow"
+ON_GPU := $(PYTHON) -m pytest -q -m "cuda and not slow" --continue-on-collection-errors \
+	-o faulthandler_timeout=180 -o faulthandler_exit_on_timeout=true
 PARALLEL := OMP_NUM_THREADS=1 $(ON_GPU) -n $(PROCESSES)
-gpu: gpu-tests gpu-bench
+# The files whose kernels take long to compile, those first whose kernels have changed since they were last timed.
+COMPILED := $(patsubst %,benchmarks/bench_%.py,sample extract kernels train lstm gru rnn)
+TIMED := $(COMPILED) $(filter-out $(COMPILED),$(wildcard benchmarks/bench_*.py))
+gpu: gpu-tests gpu-bench gpu-delays
 
 gpu-install:
-	if [ -d wheels ]; then $(PYTHON) -m pip install --quiet --no-index --no-deps wheels/*.whl; fi
+	if [ -d wheels ]; then $(PYTHON) -m pip install --quiet --no-index --no-deps --find-links wheels $(PACKAGES); fi
 	$(PYTHON) -m pip install --quiet --no-deps --no-build-isolation -e .
 
 gpu-tests: gpu-install
 	$(PARALLEL) --dist worksteal tests -k "not thousand"
-	$(ON_GPU) tests/kernels -k thousand
 
 gpu-bench: gpu-install
-	$(PARALLEL) benchmarks/bench_lstm.py benchmarks/bench_gru.py benchmarks/bench_rnn.py benchmarks/bench_kernels.py \
-		-k "gatescope and (graph or cho)" --benchmark-disable
-	$(ON_GPU) benchmarks --benchmark-only
+	-$(PARALLEL) $(COMPILED) -k gatescope --benchmark-disable
+	$(ON_GPU) $(TIMED) --benchmark-only
+
+gpu-delays: gpu-install
+	$(ON_GPU) tests/kernels -k thousand
 
 # On a machine with a GPU: small shapes under NVIDIA's compute-sanitizer. racecheck sees only shared memory.
 SANITIZER := compute-sanitizer --error-exitcode 1 --kernel-name regex:forward_kernel --kernel-name regex:backward_kernel
@@ -58,13 +65,12 @@ sanitize:
 			-m cuda -k small_shapes || exit 1; \
 	done
 
-# The packages that a GPU machine with the usual scientific stack lacks, for its version of Python and Linux.
+# PACKAGES for a GPU machine's version of Python and Linux.
 GPU_PYTHON ?= 3.12
 wheels:
 	$(PYTHON) -m pip download --quiet --no-deps --only-binary=:all: --implementation cp --python-version $(GPU_PYTHON) \
 		--platform manylinux_2_28_x86_64 --platform manylinux_2_17_x86_64 --platform manylinux2014_x86_64 \
-		--platform manylinux_2_5_x86_64 --platform manylinux1_x86_64 -c constraints.txt -d wheels \
-		defusedxml docstring-parser donfig google-crc32c nltk numcodecs pyyaml tree-sitter tree-sitter-c typeguard tyro zarr
+		--platform manylinux_2_5_x86_64 --platform manylinux1_x86_64 -c constraints.txt -d wheels $(PACKAGES)
 
 clean:
 	rm -rf $(VENV) .typing build dist wheels *.egg-info

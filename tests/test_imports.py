@@ -4,9 +4,11 @@ import ast
 import subprocess
 import sys
 from functools import cache
+from importlib.metadata import requires
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
 
 REPOSITORY = Path(__file__).parents[1]
 ALLOWED = {"kernels": {"kernels"}, "engine": {"kernels", "engine"}, "analysis": {"kernels", "engine", "analysis"}}
@@ -101,12 +103,13 @@ def test_commands_do_not_import_torchs_compiler():
 
 # Packages of a machine with a GPU and the usual scientific software; `make wheels` fetches the rest.
 USUAL = {"torch", "triton", "numpy", "scipy", "sklearn", "threadpoolctl", "pytest", "hypothesis", "matplotlib", "rich"}
-USUAL |= {"joblib", "numba", "h5py", "pandas", "xarray", "fsspec", "safetensors", "statsmodels", "pygments", "mpmath"}
+USUAL |= {"numba", "llvmlite", "h5py", "pandas", "xarray", "fsspec", "safetensors", "statsmodels", "pygments", "mpmath"}
+USUAL |= {"packaging"}
 DISTRIBUTIONS = {"yaml": "pyyaml"}
 
 
-def skipped_or_imported(path):
-    """The names that a file imports when it is collected, up to its first importorskip."""
+def imported(path):
+    """The names that a file imports when it is imported, up to its first importorskip."""
     for node in ast.parse(path.read_text(encoding="utf-8")).body:
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
@@ -116,20 +119,31 @@ def skipped_or_imported(path):
             return
 
 
-def test_tests_are_collected_on_a_machine_with_a_gpu():
-    recipe = (REPOSITORY / "Makefile").read_text(encoding="utf-8").split("\nwheels:")[1].split("\n\n")[0]
-    fetched = {word.replace("-", "_") for word in recipe.split()}
+def fetched():
+    """The packages that `make wheels` fetches."""
+    recipe = (REPOSITORY / "Makefile").read_text(encoding="utf-8").split("\nPACKAGES := ")[1]
+    return {word.replace("-", "_") for word in recipe.replace("\\\n", "").split("\n")[0].split()}
+
+
+def test_a_machine_with_a_gpu_has_all_that_is_imported():
     paths = [path for folder in ("tests", "benchmarks") for path in (REPOSITORY / folder).glob("**/*.py")]
-    known = USUAL | fetched | sys.stdlib_module_names | {path.stem for path in paths} | {"gatescope", "benchmarks"}
-    for path in paths:
-        for name in skipped_or_imported(path):
+    known = USUAL | fetched() | sys.stdlib_module_names | {path.stem for path in paths} | {"gatescope", "benchmarks"}
+    for path in (*paths, *FILES):
+        for name in imported(path):
             top = name.split(".")[0]
-            assert DISTRIBUTIONS.get(top, top) in known, f"{path}: {name}: importorskip it, or add it to `make wheels`"
+            assert DISTRIBUTIONS.get(top, top) in known, f"{path}: {name}: importorskip it, or add it to PACKAGES"
+
+
+def test_packages_are_fetched_with_all_that_they_need():
+    for name in fetched():
+        for need in map(Requirement, requires(name) or ()):
+            if need.marker is None or need.marker.evaluate({"extra": ""}):
+                assert need.name.lower().replace("-", "_") in USUAL | fetched(), f"{name} needs {need}"
 
 
 def test_tests_are_collected_without_triton():
     for path in (REPOSITORY / "tests").glob("*/test_*.py"):
-        first = set(skipped_or_imported(path)) & kernel_modules()
+        first = set(imported(path)) & kernel_modules()
         assert not first, f"{path}: {first}: pytest.importorskip('triton') before it"
 
 
