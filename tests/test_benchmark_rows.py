@@ -110,6 +110,13 @@ def test_a_row_of_a_gpu_runs_once_if_the_clock_is_off():
     assert runs == [1]
 
 
+def test_the_files_that_make_gpu_compiles_first_exist():
+    recipe = (REPOSITORY / "Makefile").read_text().split("\nCOMPILED := $(patsubst %,")[1].split(")")[0]
+    pattern, names = recipe.split(",")
+    files = {pattern.replace("%", name) for name in names.split()}
+    assert len(files) == len(names.split()) >= 7 and all((REPOSITORY / file).is_file() for file in files)
+
+
 def test_ratios_compare_rows_of_the_same_kind():
     kinds = [("float16", True), ("bfloat16", True), ("float16", False)]
     rows = [
