@@ -19,7 +19,7 @@ from gatescope.engine.fused_pieces import FusedPieces, Underway, shape_of
 from gatescope.engine.journey import Buffers, Deliver, Journey, Piece
 from gatescope.engine.resume_points import ResumePoint
 from gatescope.engine.trained_model import TrainedModel
-from gatescope.kernels.backend import has_triton
+from gatescope.kernels.backend import FUSED_DTYPES, has_triton
 
 if TYPE_CHECKING:
     from gatescope.kernels.sample_plan import SamplePlan
@@ -37,9 +37,9 @@ LEAST_STEPS = 64
 
 
 def sampler_plan(trained: TrainedModel) -> SamplePlan | None:
-    """Return how the sampler's kernel would work on a model; None where it does not: on a CPU, or with no room."""
+    """Return how the sampler's kernel would work on a model; None on a CPU, in float64, or where it has no room."""
     weight = trained.model.output.weight
-    if not (weight.is_cuda and has_triton()):
+    if not (weight.is_cuda and has_triton() and weight.dtype in FUSED_DTYPES):
         return None
     from gatescope.kernels.gpu import device_of
     from gatescope.kernels.sample_plan import STEPS, plan

@@ -18,6 +18,7 @@ from gatescope.engine.extract import ExtractConfig, extract_in_memory, extract_s
 from gatescope.engine.resume_points import ResumePoint
 from gatescope.engine.sample import SampleConfig, sample_in_memory, sample_states
 from gatescope.engine.trained_model import load_model
+from gatescope.kernels import gpu
 from gatescope.kernels.sample_plan import SamplePlan
 
 LAYOUT = SamplePlan("program", 16, 16, 16, 16, 1, 9, 1, 16, 1)
@@ -38,6 +39,15 @@ def assert_same(found, expected):
         torch.testing.assert_close(found.arrays[name], expected.arrays[name], rtol=1e-4, atol=2e-5, msg=name)
     for name in expected.initial:
         torch.testing.assert_close(found.initial[name], expected.initial[name], rtol=1e-5, atol=1e-6, msg=name)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64], ids=str)
+def test_the_kernel_takes_models_on_a_gpu_but_not_in_float64(lstm, monkeypatch, dtype):
+    lstm.model.to(dtype)
+    assert walk_fused.sampler_plan(lstm) is None
+    monkeypatch.setattr(gpu, "device_of", lambda weight: gpu.H200)
+    monkeypatch.setattr(torch.Tensor, "is_cuda", True, raising=False)
+    assert (walk_fused.sampler_plan(lstm) is None) == (dtype == torch.float64)
 
 
 @pytest.mark.parametrize("architecture", [{}, {"cell": "gru", "embedding": 3}], ids=["lstm", "gru"])
