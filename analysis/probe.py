@@ -22,11 +22,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from safetensors.numpy import save
 
-from gatescope.analysis.asked import columns_asked, labelled_rows, planned, reasons, unanswerable
+from gatescope.analysis.asked import labelled_rows, planned, reasons, states_and_labels, unanswerable
 from gatescope.analysis.excerpts import excerpts
 from gatescope.analysis.fit_files import Fit, holds_fit, load_fit, save_fit
 from gatescope.analysis.hypothesis import Hypothesis, is_built_in
-from gatescope.analysis.label_table import LabelTable, read_labels
+from gatescope.analysis.label_table import LabelTable
 from gatescope.analysis.labels import Labels
 from gatescope.analysis.probe_config import CONTROL_DRAWS, ProbeConfig, probe_settings, sha256_of
 from gatescope.analysis.read_results import read_results
@@ -49,7 +49,7 @@ from gatescope.engine.errors import InputError
 from gatescope.engine.files import remove, write_atomic, write_json
 from gatescope.engine.location import local_path
 from gatescope.engine.log import log
-from gatescope.engine.other_dumps import ReadConfig, open_states
+from gatescope.engine.other_dumps import ReadConfig
 from gatescope.engine.progress import progress_bar
 from gatescope.engine.stage_folder import CONFIG, claimed, record_facts
 from gatescope.engine.state_source import StateSource
@@ -105,17 +105,10 @@ def probe_dump(
     """
     read, results = read or ReadConfig(), local_path(results)
     labels = local_path(labels) if labels else None
-    asked = () if "auto" in config.hypotheses else config.hypotheses
-    table = columns_asked(read_labels(labels, asked), config) if labels else None
+    dump, table = states_and_labels(states, read, labels, config)
     if table:
         _warn_of_columns(table, warn)
-    dump = open_states(states, read, table.sequence_ids if table else None)
     dump.require_whole()
-    if table and len(table.boolean.values) != dump.n_rows:
-        raise InputError(
-            f"--labels {labels} has {counted(len(table.boolean.values), 'row')}, and {states} has {dump.n_rows:,}: "
-            "give a row for each state, after a line of column names"
-        )
     plan = planned(dump, config, table)
     split_sequences(groups_of(dump), config.test_share, seed, config.folds)
     if config.alignment == "pre":
@@ -148,11 +141,12 @@ def study_dump(
     log_path: Path,
     say: Callable[[str], None],
     warn: Callable[[str], None],
-    more: str = "give more, or test all with --folds",
+    advice: Sequence[str] = ("give more", "test all with --folds 5"),
 ) -> list[dict[str, Any]]:
     """Do the work of `probe_dump` in a folder that is already claimed.
 
-    The plan has the hypotheses and the language; `more` is the advice if too few sequences are tested.
+    The plan has the hypotheses and the language; `advice` is what to do if too few sequences are tested: how to get
+    more, and how to test all.
     """
     hypotheses, language = plan
     if (results / RECORDS).exists():
@@ -171,7 +165,7 @@ def study_dump(
     study = Study(dump, config, seed, untrained)
     say(reading(study, language))
     record_facts(results, facts_of(study, language, failed))
-    _warn_of_few(study, more, warn)
+    _warn_of_few(study, advice, warn)
     with warnings.catch_warnings():
         # The records and the table show the status of each hypothesis.
         warnings.simplefilter("ignore", ConvergenceWarning)
@@ -222,8 +216,8 @@ def _finished(
     return None
 
 
-def _warn_of_few(study: Study, more: str, warn: Callable[[str], None]) -> None:
-    """Warn if documents or sequences are too few for the reported numbers; `more` is the advice how to get more."""
+def _warn_of_few(study: Study, advice: Sequence[str], warn: Callable[[str], None]) -> None:
+    """Warn if documents or sequences are too few for the reported numbers; `advice` is as in `study_dump`."""
     from gatescope.analysis.scorer import FEWEST_GROUPS
 
     if divides_documents(study.dump):
@@ -239,7 +233,9 @@ def _warn_of_few(study: Study, more: str, warn: Callable[[str], None]) -> None:
         )
     if study.n_tested < FEWEST_GROUPS:
         tested = counted(study.n_tested, "sequence (document) is", "sequences (documents) are")
-        warn(f"{tested} tested, but intervals, without which nothing counts as known, need {FEWEST_GROUPS}: {more}")
+        # Folds test all, and all may be too few.
+        remedy = ", or ".join(advice if len(np.unique(study.group_of)) >= FEWEST_GROUPS else advice[:1])
+        warn(f"{tested} tested, but intervals, without which nothing counts as known, need {FEWEST_GROUPS}: {remedy}")
 
 
 def _warn_of_columns(table: LabelTable, warn: Callable[[str], None]) -> None:

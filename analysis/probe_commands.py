@@ -66,7 +66,7 @@ def run(
         Run(corpus, train, sample, probe, seed),
         device=device_of(device),
         overwrite=overwrite,
-        more="give more --sample.sequences, or test all with --probe.folds",
+        advice=("give more --sample.sequences", "test all with --probe.folds 5"),
         say=say,
         warn=warn,
     )
@@ -176,7 +176,7 @@ def reproduce(
             Run(str(corpus), *settings, seed),
             device=device_of(device),
             overwrite=overwrite,
-            more="give more --sequences",
+            advice=("give more --sequences",),
             say=say,
             warn=warn,
         )

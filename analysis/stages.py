@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -57,7 +57,7 @@ def run_stages(
     *,
     device: str,
     overwrite: bool,
-    more: str,
+    advice: Sequence[str],
     say: Callable[[str], None],
     warn: Callable[[str], None],
 ) -> list[dict[str, Any]]:
@@ -68,7 +68,7 @@ def run_stages(
         run: the text and the settings of each stage.
         device: where the model runs, "cpu" or "cuda".
         overwrite: start over, replacing what the folder holds.
-        more: advice if too few sequences are tested, in terms of the command's flags.
+        advice: as `study_dump` takes it, in terms of the command's flags.
         say: is called with a line when the model is there, one when the states are, and one on how they are probed.
         warn: is called with one line for each hypothesis that could not be evaluated, for a text with hidden
             characters, and for a model that learnt nothing.
@@ -104,7 +104,7 @@ def run_stages(
             dump = StateDump.open(out / "states.zarr")
             plan = planned(dump, run.probe, None)
             return study_dump(
-                dump, out, run.probe, plan, seed=run.seed, log_path=log_path, more=more, say=say, warn=warn
+                dump, out, run.probe, plan, seed=run.seed, log_path=log_path, advice=advice, say=say, warn=warn
             )
         except InputError:
             # Keep model and states for a user who corrects the mistake.

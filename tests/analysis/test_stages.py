@@ -70,11 +70,14 @@ def test_a_text_with_hidden_characters_gives_a_warning(tmp_path, capsys):
     assert main([*alone, *" ".join(f"--{each}" for each in train).split()]) == 0
     assert capsys.readouterr().err.count("has 200 carriage returns") == 1
     run = ["run", "--corpus", str(tmp_path / "text"), "--out", str(tmp_path / "out"), "--hypotheses", "line_position"]
-    words = " ".join(f"--train.{each}" for each in train) + " --sample.sequences 12 --sample.length 40"
-    assert main([*run, *words.split(), "--probe.bootstrap", "20"]) == 0
+    words = " ".join(f"--train.{each}" for each in train) + " --sample.length 40 --probe.bootstrap 20"
+    assert main([*run, *words.split(), "--sample.sequences", "12"]) == 0
     said = capsys.readouterr().err
     assert said.count("has 200 carriage returns") == 1
-    assert said.endswith("need 8: give more --sample.sequences, or test all with --probe.folds\n")
+    assert said.endswith("need 8: give more --sample.sequences, or test all with --probe.folds 5\n")
+    # All of six would be too few, too.
+    assert main([*run, *words.split(), "--sample.sequences", "6", "--overwrite"]) == 0
+    assert capsys.readouterr().err.endswith("need 8: give more --sample.sequences\n")
 
 
 def test_tagger_data_installed_later_is_used_on_resuming(tmp_path, capsys, data, monkeypatch, texts_to_draw):
