@@ -11,6 +11,7 @@ from torch import Tensor
 
 from gatescope.analysis.ordering import f1_threshold
 from gatescope.engine.arrays import as_rows, to_host
+from gatescope.engine.blas_threads import on_all_cores
 from gatescope.engine.gram import Moments, column_origin
 from gatescope.engine.memory_limit import bytes_of
 from gatescope.engine.neurons import NeuronProbes
@@ -109,7 +110,10 @@ def best_unit_predictions(
     if train[1].dtype != bool:
         return {"unit": values}
     above, X_train = np.full(values.shape, np.nan), to_host(train[0][:, columns])
-    for k, place in places.items():
+
+    def judge(k: int) -> None:
         rows = train[2][:, k]
-        above[:, k] = values[:, k] > f1_threshold(train[1][rows, k], sign[k] * X_train[rows, place])
+        above[:, k] = values[:, k] > f1_threshold(train[1][rows, k], sign[k] * X_train[rows, places[k]])
+
+    on_all_cores(judge, places)
     return {"unit": values, "unit_above": above}
