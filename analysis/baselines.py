@@ -41,6 +41,19 @@ def majority_f1(counts: np.ndarray) -> np.ndarray:
     return 2 * prevalence / (1 + prevalence)
 
 
+def at_even_odds(predicted: np.ndarray, mean: np.ndarray) -> np.ndarray:
+    """Multiply odds by negatives / positives, as balanced class weights do, so that those of the mean are even.
+
+    Args:
+        predicted: [m, K] probabilities of a table.
+        mean: [K], its probabilities without context, `means_[0]`.
+    """
+    # With one class only there are no odds to scale: any share between 0 and 1 leaves the predictions as they are.
+    share = np.where((mean > 0) & (mean < 1), mean, 0.5)
+    yes, no = predicted * (1 - share), (1 - predicted) * share
+    return np.asarray(yes / (yes + no))
+
+
 class NgramTable:
     """Table of the smoothed mean label after each context of at most k characters (after MacKay & Peto, 1995).
 
@@ -58,21 +71,16 @@ class NgramTable:
 
     Args:
         k: characters of context; 0 predicts the training mean everywhere.
-        class_weight: None, or "balanced" to multiply the odds by negatives / positives of the training rows, as the
-            probe's class weights do, so that they are even without context. Boolean labels only.
         alignment: "post" if the state of a row has read the row's own character, so that the context ends with it;
             "pre" if the context ends one character earlier.
     """
 
-    def __init__(self, k: int = LONGEST_CONTEXT, *, class_weight: str | None = None, alignment: str = "post") -> None:
+    def __init__(self, k: int = LONGEST_CONTEXT, *, alignment: str = "post") -> None:
         if k < 0:
             raise InputError(f"context length is {k}, expected 0 or more characters")
-        if class_weight not in (None, "balanced"):
-            raise InputError(f"class_weight is {class_weight!r}, expected None or 'balanced'")
         if alignment not in ("post", "pre"):
             raise InputError(f"alignment is {alignment!r}, expected 'post' or 'pre'")
         self.k = k
-        self.class_weight = class_weight
         self.alignment = alignment
 
     def fit(
@@ -94,12 +102,6 @@ class NgramTable:
         """
         self.prior_rows_ = self._best_prior(tokens, sequence_starts, rows, Y, weight)
         self.means_ = self._means(*self._count(tokens, sequence_starts, rows, Y, weight), self.prior_rows_)
-        if self.class_weight == "balanced":
-            # With one class only there are no odds to scale: any share between 0 and 1 leaves the means as they are.
-            share = np.where((self.means_[0] > 0) & (self.means_[0] < 1), self.means_[0], 0.5)
-            for depth, mean in enumerate(self.means_):
-                yes, no = mean * (1 - share), (1 - mean) * share
-                self.means_[depth] = yes / (yes + no)
         return self
 
     def _best_prior(

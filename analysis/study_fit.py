@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from scipy.special import expit
 
-from gatescope.analysis.baselines import NgramTable
+from gatescope.analysis.baselines import NgramTable, at_even_odds
 from gatescope.analysis.control_task import control_score
 from gatescope.analysis.controls import character_split
 from gatescope.analysis.excerpts import Prediction
@@ -22,7 +22,7 @@ from gatescope.analysis.labels import Labels
 from gatescope.analysis.ranking import localisation, participation_ratio, unit_records
 from gatescope.analysis.results import CONVERGED, MEASURES, json_number
 from gatescope.analysis.sparse import sparse_records
-from gatescope.analysis.split import Fold, sequence_ids_of
+from gatescope.analysis.split import sequence_ids_of
 from gatescope.analysis.study import Study
 from gatescope.analysis.text_probe import TextProbe
 from gatescope.engine.irls import LogisticProbes
@@ -196,7 +196,7 @@ def _text(study: Study, labels: Labels, weighting: str) -> Any:
     Y, defined = labels.values[study.tested_rows], labels.defined[study.tested_rows]
 
     def best() -> Any:
-        folds = [_of_text(study, fold, labels, weighting) for fold in study.folds]
+        folds = [_of_text(study, number, labels, weighting) for number in range(len(study.folds))]
         predicted = [np.concatenate(each) for each in zip(*folds, strict=True)]
         if weighting == "none":
             return study.scorer.best_of(predicted, Y, defined)[0]
@@ -205,20 +205,25 @@ def _text(study: Study, labels: Labels, weighting: str) -> Any:
     return study.shared(labels, ("text", weighting), best)
 
 
-def _of_text(study: Study, fold: Fold, labels: Labels, weighting: str) -> list[np.ndarray]:
+def _of_text(study: Study, number: int, labels: Labels, weighting: str) -> list[np.ndarray]:
     """Return the predictions of each text baseline for the test rows of a fold."""
     # A sequence that was cut from a document continues the text before it there, and so do its states.
     assert study.dump.tokens is not None
-    text, rows = (study.dump.tokens, study.dump.document_starts), fold.train_rows
-    train = rows, labels.values[rows], labels.defined[rows]
-    class_weight, alignment = "balanced" if weighting == "balanced" else None, study.config.alignment
-    starts = study.dump.sequence_starts
-    predictors = (
-        NgramTable(class_weight=class_weight, alignment=alignment),
-        TextProbe(starts, weighting, alignment),
-        TextProbe(starts, weighting, alignment, k=0),
-    )
-    return [each.fit(*text, *train).predict_proba(*text, fold.test_rows) for each in predictors]
+    text, fold = (study.dump.tokens, study.dump.document_starts), study.folds[number]
+    train = fold.train_rows, labels.values[fold.train_rows], labels.defined[fold.train_rows]
+    starts, alignment = study.dump.sequence_starts, study.config.alignment
+
+    def of_table() -> tuple[np.ndarray, np.ndarray]:
+        table = NgramTable(alignment=alignment).fit(*text, *train)
+        return table.predict_proba(*text, fold.test_rows), table.means_[0][0]
+
+    # Both weightings share the table.
+    predicted, mean = study.shared(labels, ("table", number), of_table)
+    probes = TextProbe(starts, weighting, alignment), TextProbe(starts, weighting, alignment, k=0)
+    return [
+        at_even_odds(predicted, mean) if weighting == "balanced" else predicted,
+        *(each.fit(*text, *train).predict_proba(*text, fold.test_rows) for each in probes),
+    ]
 
 
 def _centred(labels: Labels) -> tuple[Labels, np.ndarray]:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import f1_score, log_loss, r2_score, roc_auc_score
 
-from gatescope.analysis.baselines import PRIOR_ROWS, NgramTable, majority_f1
+from gatescope.analysis.baselines import PRIOR_ROWS, NgramTable, at_even_odds, majority_f1
 from gatescope.engine.errors import InputError
 
 # NumPy warns if an undefined quotient is computed instead of being left out.
@@ -79,8 +79,8 @@ def test_table_equals_dictionaries(seed, k, alignment, continuous):
 @given(st.integers(0, 10**6))
 def test_balanced_table_multiplies_the_odds(seed):
     tokens, starts, train, test, Y, weight = text_case(seed)
-    table = NgramTable(2, class_weight="balanced").fit(tokens, starts, train, Y, weight)
-    got = table.predict_proba(tokens, starts, test)
+    table = NgramTable(2).fit(tokens, starts, train, Y, weight)
+    got = at_even_odds(table.predict_proba(tokens, starts, test), table.means_[0][0])
     expected = naive_table(tokens, starts, train, test, Y, weight, 2, "post")
     for j in range(Y.shape[1]):
         positives, negatives = (np.sum(weight[:, j] * (Y[:, j] == label)) for label in (1, 0))
@@ -101,7 +101,7 @@ def test_weights_balance_and_prior_together_equal_a_saturated_logistic_fit():
     s = rng.integers(1, 5, 2000).astype(float)
     rows, starts = np.arange(2000), np.array([0, 2000])
     share = np.average(y, weights=s)
-    table = NgramTable(1, class_weight="balanced").fit(tokens, starts, rows, y[:, None], s[:, None])
+    table = NgramTable(1).fit(tokens, starts, rows, y[:, None], s[:, None])
     prior = table.prior_rows_[0]
     fit = LogisticRegression(
         C=np.inf,
@@ -116,7 +116,7 @@ def test_weights_balance_and_prior_together_equal_a_saturated_logistic_fit():
         np.concatenate([y, np.full(4, True), np.full(4, False)]),
         sample_weight=np.concatenate([s, np.full(4, prior * share), np.full(4, prior * (1 - share))]),
     )
-    got = table.predict_proba(np.arange(4), np.arange(5), np.arange(4))[:, 0]
+    got = at_even_odds(table.predict_proba(np.arange(4), np.arange(5), np.arange(4)), table.means_[0][0])[:, 0]
     np.testing.assert_allclose(got, fit.predict_proba(np.eye(4))[:, 1], rtol=1e-6)
 
 
@@ -248,17 +248,18 @@ def test_characters_unseen_in_training_get_the_mean():
 def test_balanced_table_without_context_is_undecided():
     """Rounding must not turn a constant prediction of 1/2 into a vote for either class."""
     tokens, starts, train, _, Y, weight = text_case(2, n_characters=90, lengths=(3000, 3000), n_hypotheses=20)
-    table = NgramTable(3, class_weight="balanced").fit(tokens, starts, train, Y, weight)
-    assert (table.means_[0] == 0.5).all()
+    mean = NgramTable(3).fit(tokens, starts, train, Y, weight).means_[0]
+    assert (at_even_odds(mean, mean[0]) == 0.5).all()
 
 
-@pytest.mark.parametrize("class_weight", [None, "balanced"])
-def test_one_class_gives_certainty_and_no_class_gives_nan(class_weight):
+@pytest.mark.parametrize("balanced", [False, True])
+def test_one_class_gives_certainty_and_no_class_gives_nan(balanced):
     tokens, starts = np.array([0, 1, 0, 1]), np.array([0, 4])
     Y = np.array([[1, 0, 1]] * 4, dtype=bool)
     weight = np.array([[1, 1, 0]] * 4)
-    table = NgramTable(1, class_weight=class_weight).fit(tokens, starts, np.arange(4), Y, weight)
+    table = NgramTable(1).fit(tokens, starts, np.arange(4), Y, weight)
     got = table.predict_proba(tokens, starts, np.arange(4))
+    got = at_even_odds(got, table.means_[0][0]) if balanced else got
     np.testing.assert_array_equal(got, [[1, 0, np.nan]] * 4)
 
 
@@ -274,7 +275,6 @@ def test_block_size_does_not_change_predictions(monkeypatch):
     ("arguments", "message"),
     [
         ({"k": -1}, "context length"),
-        ({"class_weight": "even"}, "class_weight"),
         ({"alignment": "mid"}, "alignment"),
     ],
 )
