@@ -11,7 +11,7 @@ Stratification bias in low signal microarray studies, BMC Bioinformatics 8, 2007
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -176,21 +176,22 @@ def _resampled_pairs(
     """
     # Keep only the sequences that have rows in this part.
     present, sequence = np.unique(sequence, return_inverse=True)
-    blocks = [block[present] for block in blocks]
     order = np.argsort(s)
     y, s, sequence = y[order], s[order], sequence[order]
     ends = np.unique(s[np.ceil(np.linspace(0, 1, BINS + 1)[1:-1] * (len(s) - 1)).astype(np.int64)])
     n_bins = len(ends) + 1
     of_row = np.repeat(np.arange(n_bins), np.diff(np.searchsorted(s, ends), prepend=0, append=len(s)))
     counts = _cells(of_row + n_bins * y, sequence, (2 * n_bins, len(present)))
+    # A block at a time: with many cores as many hypotheses are worked on, and each would have copies of all blocks.
+    of_present = (block[present] for block in blocks)
     if len(present) <= MOST_PAIRED:
-        return _paired(counts, blocks, several)
+        return _paired(counts, of_present, several)
     of_copies = _pairs_within(y, of_row, sequence) if several else np.zeros((2, len(present)))
     # Whole numbers, exact in single precision unless a bin has very many rows.
     most_drawn = max(int(block.max()) for block in blocks)
     exact = np.float32 if counts.sum(axis=1).max() * most_drawn < 2**24 else np.float64
     counts, found = counts.astype(exact), []
-    for times_drawn in blocks:
+    for times_drawn in of_present:
         drawn = (counts @ times_drawn.astype(exact)).astype(np.float64)
         negatives, positives = drawn[:n_bins], drawn[n_bins:]
         below = np.cumsum(negatives, axis=0)
@@ -201,7 +202,7 @@ def _resampled_pairs(
     return np.concatenate(found, axis=1)
 
 
-def _paired(counts: Any, blocks: Sequence[np.ndarray], several: bool) -> np.ndarray:
+def _paired(counts: Any, blocks: Iterable[np.ndarray], several: bool) -> np.ndarray:
     """Return what `_resampled_pairs` does: a resample that draws sequence s t_s times has t' A t of all pairs.
 
     A[s, r] are the pairs of a positive row of sequence s and a negative one of r. In a resample of 40 sequences of 500

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score, f1_score, roc_auc_score
+from traced import traced
 
 from gatescope.analysis import ordering
 from gatescope.analysis.intervals import resamples
@@ -132,6 +133,14 @@ def test_coarse_bins_change_auroc_by_less_than_a_bin(monkeypatch):
     monkeypatch.setattr(ordering, "BINS", 64)
     coarse = resampled_auroc(Y, score, defined, groups, 50, 0)
     assert 0 < np.abs(coarse - exact).max() < 1 / 64
+
+
+def test_draws_of_many_sequences_are_not_copied_for_each_hypothesis():
+    """All cores work on a hypothesis each, and the draws are a byte for each sequence and resample."""
+    n, draws = 5000, np.ones((5000, 50), np.uint8)
+    given = np.arange(n) % 2 == 0, np.random.default_rng(0).normal(size=n), np.arange(n)
+    _, memory = traced(lambda: ordering._resampled_pairs(*given, [draws] * 40, several=False))
+    assert memory < 40 * draws.nbytes
 
 
 @pytest.mark.usefixtures("either_way")
