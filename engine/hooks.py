@@ -71,8 +71,8 @@ def record_states(
             words, a path that is a URL, or a dump that is there.
     """
     chosen = chosen_modules(model, modules)
-    # The order of a mapping's keys says nothing of the tokens.
-    listed = isinstance(vocabulary, Iterable) and not isinstance(vocabulary, Mapping)
+    # The order of a mapping's keys says nothing of the tokens, and a set has none.
+    listed = isinstance(vocabulary, Iterable) and not isinstance(vocabulary, Mapping | set | frozenset)
     words = list(vocabulary) if listed else []
     if not words or not all(isinstance(each, str) and each for each in words):
         raise InputError(
@@ -254,10 +254,14 @@ def _mask(given: Any, shape: tuple[int, ...]) -> np.ndarray:
     Raises:
         InputError: it is of another shape, or holds something else than 0 and 1.
     """
-    array = np.asarray(given.detach().cpu() if isinstance(given, Tensor) else given)
+    if isinstance(given, Tensor):
+        # NumPy has no bfloat16, in which a model in 16 bits may have its mask.
+        given = given.detach().cpu().float() if given.dtype == torch.bfloat16 else given.detach().cpu()
+    expected = f"expected {list(shape)}, as the tokens are, 0 at padding and 1 elsewhere"
+    try:
+        array = np.asarray(given)
+    except ValueError:
+        raise InputError(f"mask is ragged: {expected}") from None
     if array.shape != tuple(shape) or not np.isin(array, (0, 1)).all():
-        raise InputError(
-            f"mask is {array.dtype} {list(array.shape)}: expected {list(shape)}, as the tokens are, 0 at padding and 1 "
-            "elsewhere"
-        )
+        raise InputError(f"mask is {array.dtype} {list(array.shape)}: {expected}")
     return array.astype(bool)

@@ -73,14 +73,14 @@ def test_padding_before_the_sequences_is_left_out_by_a_mask(tmp_path, tokens, la
     mask = torch.arange(T) >= T - torch.tensor(lengths)[:, None]
     read = torch.where(mask, tokens[0], 0)
     with record_states(model, {"layer0/h": "rnn"}, tmp_path / "s", vocabulary=VOCABULARY, dtype="float32") as recording:
-        for given in (mask, mask.long()):
+        for given in (mask, mask.long(), mask.bfloat16()):
             model(turned(read))
             recording.add(turned(read), mask=turned(given))
         model(turned(read))
         recording.add(turned(read), mask=turned(mask & (torch.arange(B) != 2)[:, None]), continues=True)
     dump = StateDump.open(tmp_path / "s")
     ends = [T + T, 2 + 2, 5]
-    assert np.diff(dump.sequence_starts).tolist() == [T, 2, 5, *ends]
+    assert np.diff(dump.sequence_starts).tolist() == [T, 2, 5, T, 2, 5, *ends]
     h = outputs[0] if layout == "BTH" else outputs[0].transpose(0, 1)
     expected = torch.cat([h[b, T - length :] for b, length in enumerate(lengths)])
     assert np.array_equal(np.asarray(dump.array("layer0/h"))[: sum(lengths)], expected.numpy())

@@ -76,6 +76,7 @@ BAD = [
                 r"mask is float64 \[3, 2\]: expected \[2, 3\], as the tokens are, 0 at padding",
             ),
             ({"mask": [[0, 1, 2], [1, 1, 1]]}, r"mask is int64 \[2, 3\]: expected \[2, 3\], as the tokens are, 0 at"),
+            ({"mask": [[1, 1], [1, 1, 1]]}, r"mask is ragged: expected \[2, 3\], as the tokens are, 0 at padding"),
             ({"mask": [[1, 1, 1], [0, 0, 0]]}, "mask: sequence 1 has no token: leave it out"),
             ({"mask": np.ones((2, 3)), "lengths": [3, 3]}, "a mask is given beside lengths"),
         ]
@@ -93,7 +94,7 @@ def test_mismatched_input_is_named(tmp_path, use, message):
 def test_other_invalid_arguments_are_refused(tmp_path):
     with pytest.raises(InputError, match="dtype 'float64' cannot be stored in a dump"):
         record_states(Tagger(), {"layer0/h": "rnn"}, tmp_path / "s", vocabulary=VOCABULARY, dtype="float64")
-    for vocabulary in (None, ["the", ""], ["the", 5], {"a": 1, "b": 0}, 5, ""):
+    for vocabulary in (None, ["the", ""], ["the", 5], {"a": 1, "b": 0}, {"a", "b"}, frozenset("ab"), 5, ""):
         with pytest.raises(InputError, match="expected the character or word of each token"):
             record_states(Tagger(), {"layer0/h": "rnn"}, tmp_path / "s", vocabulary=vocabulary)
     for modules in ({}, ["rnn"], "rnn", None):
