@@ -120,9 +120,7 @@ def _write_datasets(h5py: ModuleType, disk: _Disk, dump: StateDump, named: dict[
         with h5py.File(disk, "w") as out:
             for bound in BOUNDS:
                 out[bound] = getattr(dump, bound)
-            out["vocabulary"] = (
-                dump.words if dump.vocabulary is None else np.array(list(map(ord, dump.words)), np.uint32)
-            )
+            out["vocabulary"] = _vocabulary(h5py, dump)
             out["attributes"] = json.dumps(dump.attributes)
             with progress_bar("export", dump.n_rows * (len(named) + 1), "rows") as advance:
                 for name, target in {"tokens": "word_ids", **named}.items():
@@ -135,6 +133,15 @@ def _write_datasets(h5py: ModuleType, disk: _Disk, dump: StateDump, named: dict[
     finally:
         # HDF5 may fail on what it does not find again: it is the disk's failure that says why.
         disk.check()
+
+
+def _vocabulary(h5py: ModuleType, dump: StateDump) -> np.ndarray:
+    """Return the code points of characters, or words in UTF-8, as a dataset has them."""
+    if dump.vocabulary is not None:
+        return np.array(list(map(ord, dump.vocabulary)), np.uint32)
+    # Of one length, since strings of HDF5 that have lengths of their own end at a NUL.
+    words = [word.encode("utf-8", "surrogatepass") for word in dump.words]
+    return np.array(words, h5py.string_dtype("utf-8", max(map(len, words))))
 
 
 def _lstmvis_name(name: str) -> str:

@@ -94,7 +94,7 @@ def _words(name: str, array: str, values: np.ndarray) -> list[str]:
     try:
         if values.dtype.kind in "iu":
             return [chr(code) for code in values]
-        words = [value.decode("utf-8") if isinstance(value, bytes) else str(value) for value in values]
+        words = [str(value, "utf-8", "surrogatepass") if isinstance(value, bytes) else str(value) for value in values]
         if values.dtype.kind in "US":
             # NumPy takes the NUL at the end of a word for none.
             words = [word or "\0" for word in words]

@@ -69,6 +69,16 @@ def test_words_are_exported_as_words(tmp_path, small_dump):
     assert again.words == words and np.array_equal(again.tokens, StateDump.open(dump).tokens)
 
 
+def test_words_that_are_no_text_for_other_programs_are_exported(tmp_path, small_dump):
+    """A byte-level vocabulary has the NUL, and one of UTF-16 may have half of a character."""
+    words = ["the", "\0", "a\0b", "\ud800 é"]
+    export_lstmvis(small_dump(tmp_path / "s.zarr", vocabulary=words), tmp_path / "states.h5")
+    assert (tmp_path / "states.dict").read_text() == "the 0\nU+0000 1\naU+0000b 2\nU+D800␣é 3\n"
+    assert open_states(tmp_path / "states.h5").words == words
+    with h5py.File(tmp_path / "states.h5") as file:
+        assert file["vocabulary"].asstr("utf-8", "replace")[0] == "the"
+
+
 def test_a_file_name_may_contain_any_characters(tmp_path, small_dump):
     export_lstmvis(small_dump(tmp_path / "s.zarr"), tmp_path / "😀 é.h5")
     config = yaml.safe_load((tmp_path / "😀 é.yml").read_text(encoding="utf-8"))
