@@ -193,7 +193,7 @@ class LogisticProbes(ClassifierMixin, BaseEstimator):
         Raises:
             InputError: shapes that do not match.
         """
-        check_is_fitted(self)
+        check_is_fitted(self, "coef_")
         processes = Processes(self.distributed)
         with torch_memory(X):
             source, X = X, as_rows(X)
@@ -289,7 +289,7 @@ class LogisticProbes(ClassifierMixin, BaseEstimator):
         return self._labels.named(positive)
 
     def _logits(self, X: Any) -> np.ndarray:
-        check_is_fitted(self)
+        check_is_fitted(self, "coef_")
         source, X = X, as_rows(X)
         validate_data(self, source, reset=False, skip_check_array=True)
         with RowBlocks(X, prediction_dtype(X, self._cancelling), bytes_of(self.memory_limit)) as rows:

@@ -153,7 +153,7 @@ class RidgeProbes(RegressorMixin, BaseEstimator):
         Args:
             X: states [N, H].
         """
-        check_is_fitted(self)
+        check_is_fitted(self, "coef_")
         source, X = X, as_rows(X)
         validate_data(self, source, reset=False, skip_check_array=True)
         with RowBlocks(X, prediction_dtype(X, self._cancelling), bytes_of(self.memory_limit)) as rows:

@@ -223,6 +223,12 @@ def test_prediction_checks_its_input():
     X, Y = make_problem(100, 3, 2)
     with pytest.raises(NotFittedError):
         LogisticProbes().predict(X)
+    refused = LogisticProbes()
+    with pytest.raises(InputError):
+        refused.fit(X, np.full(100, np.nan))
+    for use in (refused.predict, lambda X: refused.standard_errors(X, Y)):
+        with pytest.raises(NotFittedError):
+            use(X)
     probes = LogisticProbes().fit(X, Y)
     with pytest.raises(ValueError, match="4 features"):
         probes.predict(np.ones((5, 4)))

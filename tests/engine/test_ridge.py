@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from sklearn.exceptions import ConvergenceWarning
+from sklearn.exceptions import ConvergenceWarning, NotFittedError
 from sklearn.linear_model import LinearRegression, Ridge
 from sklearn.utils.estimator_checks import check_estimator
 
@@ -195,6 +195,15 @@ def test_values_that_are_not_finite_are_refused():
     X[3, 4] = np.nan
     with pytest.raises(InputError, match=r"row 3.*column 4"):
         RidgeProbes().fit(X, Y)
+
+
+def test_a_first_fit_that_is_refused_leaves_an_estimator_that_is_not_fitted():
+    X, Y = problem()
+    probes = RidgeProbes()
+    with pytest.raises(InputError):
+        probes.fit(X, Y, np.ones(len(X) - 1))
+    with pytest.raises(NotFittedError):
+        probes.predict(X)
 
 
 @pytest.mark.parametrize("scale", [1e-9, 1.0, 1e6])
