@@ -126,9 +126,10 @@ def sequences(name: str, own: np.ndarray | None, ids: np.ndarray | None, length:
         raise InputError(f"{name} has sequences from the labels' sequence_id: leave out --sequence-length")
     if ids is not None:
         if ids.shape != (n_rows,):
+            there = counted(len(ids), "row") if ids.ndim == 1 else f"the shape {list(ids.shape)}"
             raise InputError(
-                f"the labels' sequence_id has {counted(len(ids), 'row')}, and {name} has {n_rows:,}: give a row for "
-                "each state, after a line of column names"
+                f"the labels' sequence_id has {there}, and {name} has {counted(n_rows, 'row')}: give a row for each "
+                "state, after a line of column names"
             )
         starts = _starts_of(name, ids)
         if own is not None and not np.array_equal(own, starts):

@@ -94,7 +94,9 @@ def test_sequences_come_from_the_file_the_labels_or_a_length():
 @pytest.mark.parametrize(
     ("ids", "said"),
     [
-        (IDS[:5], "labels' sequence_id has 5 rows, and x has 6: give a row for each state"),
+        (IDS[:5], "labels' sequence_id has 5 rows, and x has 6 rows: give a row for each state"),
+        (np.zeros((6, 1)), r"labels' sequence_id has the shape \[6, 1\], and x has 6 rows"),
+        (np.array(3), r"labels' sequence_id has the shape \[\], and x has 6 rows"),
         (np.array([4, 4, 1, 1, 4, 7]), "sequence 4 resumes at row 4 after another"),
         (np.array(["a", "b", None, "b", "c", "c"], object), "row 2 has no sequence id"),
         (np.array([0, 0, 1, np.nan, 1, 1]), "row 3 has no sequence id"),
