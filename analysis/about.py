@@ -36,7 +36,7 @@ def about(place: str | Path, model: Path | None = None) -> str:
             or the dump is of other weights than the model's.
     """
     path = Path(place) if is_url(place) else local_path(place)
-    if is_url(place) or path.is_file() or _is_dump(path) or is_folder_of_arrays(path):
+    if is_url(place) or path.is_file() or _is_dump(path):
         return _states(place, model)
     if model is not None:
         raise InputError(f"--model needs a state dump, but {path} is not one: leave it out")
@@ -64,6 +64,8 @@ def about(place: str | Path, model: Path | None = None) -> str:
         held = f"{counted(methods.total(), 'set')} of units held"
         erased = f" and {counted(n_erased, 'direction')} erased" * bool(n_erased)
         parts.append(f"{path / ABLATION}: what the model loses with {held}{erased}")
+    if not parts and is_folder_of_arrays(path):
+        return _states(path, None)
     if not parts:
         raise InputError(f"{path} was not written by gatescope: expected a model, a state dump, results or a run")
     return "\n".join(parts)

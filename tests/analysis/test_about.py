@@ -4,6 +4,7 @@ import json
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 from held_record import erased_record, record
 from known_dump import write
@@ -114,6 +115,16 @@ def test_info_compares_the_weights_of_a_dump_with_a_model(model, states, text, t
     shutil.copytree(states, tmp_path / "states.zarr")
     assert main(["info", str(tmp_path)]) == 2
     assert "is of another model" in capsys.readouterr().err
+
+
+def test_a_folder_of_arrays_is_described_unless_it_is_a_folder_of_gatescope(model, tmp_path, capsys):
+    for folder, said in ((tmp_path / "own", "own: states of another program"), (tmp_path / "model", "model: model, ")):
+        if folder.name == "model":
+            shutil.copytree(model, folder)
+        folder.mkdir(exist_ok=True)
+        np.save(folder / "layer0.npy", np.zeros((3, 2), np.float32))
+        assert main(["info", str(folder)]) == 0
+        assert said in capsys.readouterr().out
 
 
 def test_all_faults_of_an_unfinished_dump_are_listed_at_once(tmp_path, capsys):
