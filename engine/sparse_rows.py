@@ -54,7 +54,7 @@ def fit_logistic(rows: SparseRows, Y: np.ndarray, weight: np.ndarray, balanced: 
     Args:
         rows: X [n, P].
         Y: [n, K] bool.
-        weight: [n, K], at least 0.
+        weight: [n, K], at least 0; sums of up to about 1e12, beside which the penalty still counts.
         balanced: whether both classes of a hypothesis have half of its weight.
         C: inverse strength of the penalty.
 
