@@ -2,10 +2,9 @@
 
 A file, a folder of .npy files or a Zarr group may hold, by these names: the states, every float array [N, H], or
 [T, B, H], whose rows are then taken sequence by sequence, of each as many as `lengths` [B] says; `sequence_ids` [N], or
-`sequence_starts` [S + 1];
-`document_starts` [D + 1]; `tokens` (or `token_ids`, `word_ids`, `words`, `chars`), numbers or words, [N], or [T, B]
-beside states [T, B, H]; `vocabulary`, the character or word of each token, or its code point; `labels`, which
-`gatescope.analysis.label_table` reads.
+`sequence_starts` [S + 1]; `document_starts` [D + 1]; `tokens` (or `token_ids`, `word_ids`, `words`, `chars`), numbers
+or words, [N], or [T, B] beside states [T, B, H]; `vocabulary`, the character or word of each token, or its code point;
+`labels`, which `gatescope.analysis.label_table` reads.
 """
 
 from __future__ import annotations
