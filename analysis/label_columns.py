@@ -16,9 +16,8 @@ import numpy as np
 
 from gatescope.engine.errors import InputError
 from gatescope.engine.location import UNREADABLE, unreadable
+from gatescope.engine.other_sequences import IDS
 
-# Columns that give the sequence of each row.
-IDS = ("sequence_id", "sequence_ids")
 SEPARATORS = {".csv": ",", ".tsv": "\t"}
 SUFFIXES = (".npz", *SEPARATORS, ".jsonl", ".parquet")
 

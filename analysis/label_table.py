@@ -19,11 +19,12 @@ from typing import Any
 import numpy as np
 
 from gatescope.analysis.hypothesis import Hypothesis
-from gatescope.analysis.label_columns import IDS, read_columns
+from gatescope.analysis.label_columns import read_columns
 from gatescope.analysis.labels import Labels
 from gatescope.engine.counted import counted
 from gatescope.engine.errors import InputError
 from gatescope.engine.location import local_path
+from gatescope.engine.other_sequences import IDS
 
 NOT_LABELS = {*IDS, "token", "tokens", "label_names"}
 # A column with more different words than this is an identifier or a text, not a set of classes.

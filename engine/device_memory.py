@@ -61,7 +61,7 @@ def require_gpu() -> None:
 
 
 def require_cupy() -> None:
-    """Refuse to fit probes on a GPU without CuPy.
+    """Refuse to go on without CuPy.
 
     Raises:
         InputError: it cannot be imported.
@@ -70,7 +70,7 @@ def require_cupy() -> None:
         import cupy  # noqa: F401
     except ImportError as error:
         reason = str(error).partition("\n")[0]
-        raise InputError(f"probes on a GPU need CuPy ({reason}): pip install 'gatescope[cuda]'") from None
+        raise InputError(f"this needs CuPy, which is missing ({reason}): pip install 'gatescope[cuda]'") from None
 
 
 def copied_to_gpu(rows: Any) -> Tensor:

@@ -11,6 +11,7 @@ import numpy as np
 from gatescope.engine.counted import counted
 from gatescope.engine.errors import InputError
 
+# Arrays, or columns of labels, that give the sequence of each row.
 IDS = ("sequence_ids", "sequence_id")
 LENGTHS = "lengths"
 

@@ -16,6 +16,7 @@ import torch
 
 from gatescope.engine.blocked_array import BlockedArray
 from gatescope.engine.counted import counted
+from gatescope.engine.device_memory import require_cupy
 from gatescope.engine.errors import InputError
 from gatescope.engine.read_ahead import read_ahead
 from gatescope.engine.sequence_rows import SequenceRows
@@ -338,8 +339,7 @@ def _conversion(library: str) -> Any:
         return torch.from_numpy
     if library != "cupy":
         raise InputError(f"library {library!r} is unknown: expected 'numpy', 'torch' or 'cupy'")
-    try:
-        import cupy
-    except ImportError:
-        raise InputError("library 'cupy' is not installed: pip install 'gatescope[cuda]'") from None
+    require_cupy()
+    import cupy
+
     return cupy.asarray

@@ -17,7 +17,7 @@ def test_settings_out_of_range_are_refused(field, value):
 def test_a_gpu_without_cupy_is_refused(monkeypatch):
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
     monkeypatch.setitem(sys.modules, "cupy", None)
-    with pytest.raises(InputError, match=r"need CuPy \(.*\): pip install"):
+    with pytest.raises(InputError, match=r"needs CuPy.*\(.*\): pip install"):
         ProbeConfig(device="cuda")
 
 
