@@ -2,6 +2,7 @@
 
 import json
 import platform
+import re
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -18,17 +19,18 @@ PACKAGES = ("torch", "numpy", "scikit-learn", "zarr")
 
 
 def device_name():
-    return torch.cuda.get_device_name().replace(" ", "-").lower() if torch.cuda.is_available() else "cpu"
+    """The GPU's name, or "cpu-" and the processor's: rows of different processors are never in one file."""
+    if torch.cuda.is_available():
+        return torch.cuda.get_device_name().replace(" ", "-").lower()
+    return "cpu-" + "-".join(re.findall(r"[a-z0-9]+", re.sub(r"\((r|tm)\)|family|model", "", processor().lower())))
 
 
 def processor():
-    """The CPU's name, its generation, and the number of threads that torch uses."""
+    """The CPU's name and its generation."""
     # The first entry of each: every core has the same.
     facts = dict(map(str.strip, line.split(":", 1)) for line in reversed(_lines("/proc/cpuinfo")) if ":" in line)
     name = facts.get("model name", platform.machine())
-    if "cpu family" in facts:
-        name += f" (family {facts['cpu family']}, model {facts['model']})"
-    return f"{name}, {torch.get_num_threads()} threads"
+    return f"{name} (family {facts['cpu family']}, model {facts['model']})" if "cpu family" in facts else name
 
 
 def _lines(path):
@@ -126,7 +128,7 @@ def keep(benchmarks):
     contents = {
         "device": device_name(),
         **named,
-        "processor": processor(),
+        "processor": f"{processor()}, {torch.get_num_threads()} threads",
         "versions": {name: version(name) for name in PACKAGES},
         "rows": list(rows.values()),
     }

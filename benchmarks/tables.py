@@ -91,7 +91,7 @@ def tables(path):
         groups.setdefault(row["group"], []).append(row)
     parts += [table(group, rows) for group, rows in groups.items()]
     on_gpu, on_cpu = unmeasured.rows()
-    names, measured = on_cpu if path.stem == "cpu" else on_gpu, {row["name"] for row in results["rows"]}
+    names, measured = on_cpu if path.stem.startswith("cpu-") else on_gpu, {row["name"] for row in results["rows"]}
     missing = [name for name in names if name not in measured]
     if missing:
         parts += [f"**not measured: {len(missing)} of {len(names)} rows**", unmeasured.table(missing)]

@@ -78,6 +78,23 @@ def test_an_interrupted_run_keeps_its_rows(kept, tmp_path):
     assert rows == {"x.py::a": 3.0, "x.py::b": 2.0}
 
 
+def test_rows_of_different_processors_are_never_in_one_file(kept, monkeypatch, tmp_path):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    names = {
+        "AMD EPYC (family 26, model 2)": "cpu-amd-epyc-26-2",
+        "Intel(R) Xeon(R) Platinum 8481C CPU @ 2.70GHz (family 6, model 143)": (
+            "cpu-intel-xeon-platinum-8481c-cpu-2-70ghz-6-143"
+        ),
+        "aarch64": "cpu-aarch64",
+    }
+    for processor, name in names.items():
+        monkeypatch.setattr(kept, "processor", lambda processor=processor: processor)
+        keep(kept, "x.py::a", 1.0)
+        contents = json.loads((tmp_path / f"{name}.json").read_text())
+        assert contents["device"] == name and contents["processor"].startswith(f"{processor}, ")
+    assert len(list(tmp_path.iterdir())) == len(names)
+
+
 def test_a_run_on_a_gpu_continues_where_the_last_one_ended(kept, monkeypatch):
     """Rows of one table are timed one after another, and a row that fails does not come first again."""
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)

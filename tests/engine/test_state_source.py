@@ -75,6 +75,7 @@ def test_blocks_have_whole_numbers_of_rows(source, rows):
         next(source.blocks(NAMES, rows=rows))
 
 
+@pytest.mark.cuda
 def test_cupy(source):
     cupy = pytest.importorskip("cupy")
     for block in source.blocks(NAMES, rows=20, library="cupy"):
