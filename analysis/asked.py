@@ -13,13 +13,15 @@ from pathlib import Path
 from gatescope.analysis.foresight import LONGEST, looks_ahead
 from gatescope.analysis.hypotheses import did_you_mean, known_names, select
 from gatescope.analysis.hypothesis import Hypothesis, is_built_in
-from gatescope.analysis.label_table import LabelTable, read_labels
+from gatescope.analysis.label_columns import read_columns
+from gatescope.analysis.label_table import LabelTable, ids_of, labels_of
 from gatescope.analysis.labels import Labels, label_dump, side_by_side
 from gatescope.analysis.language import detect_language
 from gatescope.analysis.own_hypotheses import load_functions, pattern
 from gatescope.analysis.probe_config import ProbeConfig
 from gatescope.engine.counted import counted
 from gatescope.engine.errors import InputError
+from gatescope.engine.location import local_path
 from gatescope.engine.log import log
 from gatescope.engine.other_dumps import ReadConfig, open_states
 from gatescope.engine.state_source import StateSource
@@ -75,13 +77,19 @@ def states_and_labels(
     Raises:
         InputError: either cannot be read, a name that is nowhere known, or labels of another number of rows.
     """
+    if not labels:
+        return open_states(states, read), None
+    columns = read_columns(local_path(labels))
+    dump = open_states(states, read, ids_of(columns))
     asked = () if "auto" in config.hypotheses else config.hypotheses
-    table = columns_asked(read_labels(labels, asked), config) if labels else None
-    dump = open_states(states, read, table.sequence_ids if table else None)
-    if table and len(table.boolean.values) != dump.n_rows:
+    table = columns_asked(labels_of(labels, columns, asked, dump.cube), config)
+    if len(table.boolean.values) != dump.n_rows:
+        or_shaped = (
+            f", or in an .npz an array whose shape begins as theirs: {list(dump.cube.shape)}" if dump.cube else ""
+        )
         raise InputError(
             f"--labels {labels} has {counted(len(table.boolean.values), 'row')}, and {states} has {dump.n_rows:,}: "
-            "give a row for each state, after a line of column names"
+            f"give a row for each state, after a line of column names{or_shaped}"
         )
     return dump, table
 

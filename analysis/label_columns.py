@@ -1,8 +1,8 @@
 """The columns of a file of labels.
 
 The file may be .npz, .csv or .tsv (also compressed, as .csv.gz), .jsonl or .parquet. In an .npz a matrix [N, K] makes
-the columns `name_0`, `name_1`, ..., or those of `label_names` [K]. An .npz that has `labels` may hold the states and
-anything else as well.
+the columns `name_0`, `name_1`, ..., or those of `label_names` [K]; beside states [T, B, H] (or [B, T, H]) a matrix
+[T, B] is one column, and [T, B, K] makes K. An .npz that has `labels` may hold the states and anything else as well.
 """
 
 from __future__ import annotations
@@ -16,17 +16,20 @@ import numpy as np
 
 from gatescope.engine.errors import InputError
 from gatescope.engine.location import UNREADABLE, unreadable
-from gatescope.engine.other_sequences import IDS
+from gatescope.engine.other_sequences import IDS, Cube
 
 SEPARATORS = {".csv": ",", ".tsv": "\t"}
 SUFFIXES = (".npz", *SEPARATORS, ".jsonl", ".parquet")
 
 
 def read_columns(path: Path) -> dict[str, np.ndarray]:
-    """Read the columns of a file by name, [N] each: of booleans, numbers or words, or of objects, None where missing.
+    """Read the columns of a file by name: of booleans, numbers or words, or of objects, None where missing.
+
+    Returns:
+        Columns [N]; those of an .npz as they are there, to be divided by `divided`.
 
     Raises:
-        InputError: the file cannot be read, has two columns of one name, or columns of different lengths.
+        InputError: the file cannot be read, or has two columns of one name.
     """
     suffix = _suffix(path)
     if suffix not in SUFFIXES:
@@ -34,18 +37,50 @@ def read_columns(path: Path) -> dict[str, np.ndarray]:
     if not path.exists():
         raise InputError(f"--labels {path} does not exist: give the path of a table")
     try:
-        columns = _npz_columns(path) if suffix == ".npz" else _table_columns(path, suffix)
+        return _npz_columns(path) if suffix == ".npz" else _table_columns(path, suffix)
     except InputError:
         raise
     # pandas and pyarrow derive their errors from ValueError, OSError and others of these.
     except UNREADABLE as error:
         raise unreadable(f"--labels {path}", error) from error
-    lengths = {len(values) for values in columns.values()}
+
+
+def divided(path: Path, columns: dict[str, np.ndarray], cube: Cube | None) -> dict[str, np.ndarray]:
+    """Divide the arrays of an .npz into columns [N], and require all columns to have the same length.
+
+    Args:
+        path: of the file, for messages.
+        columns: as `read_columns` returns them.
+        cube: how sequences lie in the states, where these have three dimensions.
+
+    Raises:
+        InputError: arrays of other shapes, two columns of one name, or columns of different lengths.
+    """
+    found: dict[str, np.ndarray] = {}
+    for name, values in columns.items():
+        if name == "label_names":
+            continue
+        if cube is not None and values.shape[:2] == cube.shape:
+            values = cube.rows(values)
+        if values.ndim not in (1, 2):
+            raise InputError(f"--labels {path}: {name} has {values.ndim} dimensions, expected [N] or [N, K]")
+        named = [name]
+        if values.ndim == 2:
+            named = [f"{name}_{k}" for k in range(values.shape[1])]
+            if name == "labels" and "label_names" in columns:
+                named = [str(label) for label in columns["label_names"]]
+            if len(named) != values.shape[1]:
+                raise InputError(f"--labels {path}: {len(named)} label_names for {values.shape[1]} labels")
+        for label, column in zip(named, np.atleast_2d(values.T), strict=True):
+            if label in found:
+                raise InputError(f"--labels {path}: two hypotheses are called {label!r}: give one another name")
+            found[label] = column
+    lengths = {len(values) for values in found.values()}
     if len(lengths) > 1:
         raise InputError(
             f"--labels {path}: its columns have {min(lengths)} to {max(lengths)} rows, expected the same number"
         )
-    return columns
+    return found
 
 
 def _suffix(path: Path) -> str:
@@ -58,25 +93,7 @@ def _suffix(path: Path) -> str:
 def _npz_columns(path: Path) -> dict[str, np.ndarray]:
     with np.load(path, allow_pickle=False) as archive:
         wanted = {"labels", "label_names", *IDS} if "labels" in archive.files else set(archive.files)
-        arrays = {name: archive[name] for name in archive.files if name in wanted}
-    columns: dict[str, np.ndarray] = {}
-    for name, values in arrays.items():
-        if name == "label_names":
-            continue
-        if values.ndim not in (1, 2):
-            raise InputError(f"--labels {path}: {name} has {values.ndim} dimensions, expected [N] or [N, K]")
-        named = [name]
-        if values.ndim == 2:
-            named = [f"{name}_{k}" for k in range(values.shape[1])]
-            if name == "labels" and "label_names" in arrays:
-                named = [str(label) for label in arrays["label_names"]]
-            if len(named) != values.shape[1]:
-                raise InputError(f"--labels {path}: {len(named)} label_names for {values.shape[1]} labels")
-        for label, column in zip(named, np.atleast_2d(values.T), strict=True):
-            if label in columns:
-                raise InputError(f"--labels {path}: two hypotheses are called {label!r}: give one another name")
-            columns[label] = column
-    return columns
+        return {name: archive[name] for name in archive.files if name in wanted}
 
 
 def _table_columns(path: Path, suffix: str) -> dict[str, np.ndarray]:

@@ -19,12 +19,12 @@ from typing import Any
 import numpy as np
 
 from gatescope.analysis.hypothesis import Hypothesis
-from gatescope.analysis.label_columns import read_columns
+from gatescope.analysis.label_columns import divided, read_columns
 from gatescope.analysis.labels import Labels
 from gatescope.engine.counted import counted
 from gatescope.engine.errors import InputError
 from gatescope.engine.location import local_path
-from gatescope.engine.other_sequences import IDS
+from gatescope.engine.other_sequences import IDS, Cube
 
 NOT_LABELS = {*IDS, "token", "tokens", "label_names"}
 # A column with more different words than this is an identifier or a text, not a set of classes.
@@ -38,12 +38,10 @@ class LabelTable:
     Args:
         boolean: the boolean ones.
         continuous: the continuous ones.
-        sequence_ids: [N], the sequence of each row, or None.
     """
 
     boolean: Labels
     continuous: Labels
-    sequence_ids: np.ndarray | None
 
     def only(self, names: Iterable[str]) -> LabelTable:
         """Return a table of only the named hypotheses."""
@@ -54,7 +52,7 @@ class LabelTable:
             return Labels(kept, labels.values[:, columns], labels.defined[:, columns])
 
         chosen = set(names)
-        return LabelTable(of(self.boolean), of(self.continuous), self.sequence_ids)
+        return LabelTable(of(self.boolean), of(self.continuous))
 
     @property
     def columns(self) -> set[str]:
@@ -79,8 +77,19 @@ def read_labels(path: str | os.PathLike[str], asked: Collection[str] = ()) -> La
         InputError: the file cannot be read, has no label, or columns of different lengths.
     """
     path = local_path(path)
-    columns = read_columns(path)
-    ids = next((columns[name] for name in IDS if name in columns), None)
+    return labels_of(path, read_columns(path), asked)
+
+
+def ids_of(columns: dict[str, np.ndarray]) -> np.ndarray | None:
+    """Return the sequence of each row [N], if some columns of `read_columns` say it."""
+    return next((columns[name] for name in IDS if name in columns), None)
+
+
+def labels_of(
+    path: Path, columns: dict[str, np.ndarray], asked: Collection[str] = (), cube: Cube | None = None
+) -> LabelTable:
+    """Return the labels of columns from `read_columns`; arguments as `read_labels` and `divided` have them."""
+    columns = divided(path, columns, cube)
     found: dict[str, list[tuple[str, np.ndarray, np.ndarray]]] = {"boolean": [], "continuous": []}
     named = {each.partition("=")[0] for each in asked} | set(asked)
     needless = set(columns) - named if named & set(columns) else set()
@@ -99,7 +108,7 @@ def read_labels(path: str | os.PathLike[str], asked: Collection[str] = ()) -> La
             found[kind].append((label, numbers, where))
     n_rows = len(next(iter(columns.values()), ()))
     boolean, continuous = (_gather(path, kind, found[kind], n_rows) for kind in found)
-    table = LabelTable(boolean, continuous, ids)
+    table = LabelTable(boolean, continuous)
     if not table.names:
         raise InputError(
             f"--labels {path} has no column of labels, only {', '.join(columns) or 'none'}: expected labels"

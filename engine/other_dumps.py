@@ -124,7 +124,7 @@ class OtherDump(StateSource):
             missing = next((repr(each) for each in given if each not in arrays), "float array [N, H] or [T, B, H]")
             there = ", ".join(f"{each} {array.dtype} {list(array.shape)}" for each, array in arrays.items())
             raise InputError(f"{name} has no {missing}: it has {there[:500] or 'no arrays'}")
-        cube = cube_of(name, arrays, chosen, config.batch_first)
+        self.cube = cube = cube_of(name, arrays, chosen, config.batch_first)
         self._arrays = {each: OtherArray(each, file, cube, 1 / len(chosen)) for each in chosen}
         self.names = list(self._arrays)
         if cube is not None:

@@ -36,8 +36,8 @@ class Cube:
         return np.append(0, np.cumsum(self.lengths)).astype(np.int64)
 
     def rows(self, values: np.ndarray) -> np.ndarray:
-        """Return an array of the cube's shape sequence by sequence, without the padding: [N]."""
-        values = values if self.batch_first else values.T
+        """Return an array of the shape of the cube, or [T, B, K], sequence by sequence without padding: [N], [N, K]."""
+        values = values if self.batch_first else values.swapaxes(0, 1)
         return values[np.arange(values.shape[1]) < self.lengths[:, None]]
 
 

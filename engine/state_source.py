@@ -18,6 +18,7 @@ from gatescope.engine.blocked_array import BlockedArray
 from gatescope.engine.counted import counted
 from gatescope.engine.device_memory import require_cupy
 from gatescope.engine.errors import InputError
+from gatescope.engine.other_sequences import Cube
 from gatescope.engine.read_ahead import read_ahead
 from gatescope.engine.sequence_rows import SequenceRows
 from gatescope.engine.state_columns import StateColumns
@@ -38,6 +39,7 @@ class StateSource:
         words: the word of each token, which may be a character or a piece of a word, or None where it is not known.
         attributes: what is known of the origin.
         dtype: of `features`.
+        cube: how the sequences lie in arrays of three dimensions, if the states are such.
     """
 
     name: str
@@ -48,6 +50,7 @@ class StateSource:
     words: list[str] | None
     attributes: dict[str, Any]
     dtype: np.dtype
+    cube: Cube | None = None
     _arrays: dict[str, BlockedArray]
 
     def array(self, name: str) -> BlockedArray:

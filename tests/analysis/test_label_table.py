@@ -6,8 +6,10 @@ import numpy as np
 import pandas
 import pytest
 
-from gatescope.analysis.label_table import read_labels
+from gatescope.analysis.label_columns import read_columns
+from gatescope.analysis.label_table import ids_of, labels_of, read_labels
 from gatescope.engine.errors import InputError
+from gatescope.engine.other_sequences import Cube
 
 TABLE = pandas.DataFrame(
     {
@@ -54,14 +56,14 @@ def test_every_kind_of_column_is_read(path):
     assert table.continuous.values.dtype == np.float64
     assert table.continuous.values.tolist() == [[0, 0.5], [3, 0], [2, -2], [1, 1e30]]
     assert table.continuous.defined[:, 1].tolist() == [True, False, True, True]
-    assert table.sequence_ids.tolist() == [7, 7, 3, 3]
+    assert ids_of(read_columns(path)).tolist() == [7, 7, 3, 3]
     assert set(table.names) == {*values, "depth", "angle"}
 
 
 def test_only_keeps_the_named_columns(path):
     table = read_labels(path)
     some = table.only(["angle", "tag=VB", "nothing"])
-    assert some.names == ["tag=VB", "angle"] and some.sequence_ids is table.sequence_ids
+    assert some.names == ["tag=VB", "angle"]
     np.testing.assert_array_equal(some.boolean.values[:, 0], table.boolean.values[:, table.names.index("tag=VB")])
     np.testing.assert_array_equal(some.continuous.values, table.continuous.values[:, 1:])
     np.testing.assert_array_equal(some.continuous.defined, table.continuous.defined[:, 1:])
@@ -84,6 +86,24 @@ def test_a_matrix_of_labels_is_read_with_its_names(tmp_path):
     assert read_labels(tmp_path / "b.npz").names == ["y_0", "y_1"]
 
 
+@pytest.mark.parametrize("batch_first", [False, True])
+def test_labels_in_the_shape_of_states_of_three_dimensions(tmp_path, batch_first):
+    """Sequence by sequence, without the padding, as the states are read; a flat column in that order is the same."""
+    of_each = np.random.default_rng(0).random((3, 5)) < 0.5  # three sequences of at most five steps
+    both, lengths = np.stack([of_each, ~of_each], axis=2), np.array([5, 2, 4])
+    flat = np.concatenate([row[:n] for row, n in zip(of_each, lengths, strict=True)])
+    cube = Cube((3, 5) if batch_first else (5, 3), batch_first, lengths)
+    turned = (lambda values: values) if batch_first else (lambda values: values.swapaxes(0, 1))
+    np.savez(tmp_path / "a.npz", one=turned(of_each), flat=flat, labels_like=flat[:, None])
+    table = labels_of(tmp_path / "a.npz", read_columns(tmp_path / "a.npz"), cube=cube)
+    assert table.names == ["one", "flat", "labels_like_0"]
+    assert (table.boolean.values == flat[:, None]).all()
+    np.savez(tmp_path / "b.npz", labels=turned(both), label_names=["yes", "no"])
+    table = labels_of(tmp_path / "b.npz", read_columns(tmp_path / "b.npz"), cube=cube)
+    assert table.names == ["yes", "no"]
+    assert np.array_equal(table.boolean.values, np.stack([flat, ~flat], axis=1))
+
+
 @pytest.mark.parametrize("name", ["labels.tsv", "labels.csv.gz", "labels.tsv.gz", "labels.jsonl"])
 def test_json_lines_and_text_tables_are_read(tmp_path, name):
     columns = TABLE[["flag", "depth", "tag", "sequence_id"]]
@@ -92,17 +112,18 @@ def test_json_lines_and_text_tables_are_read(tmp_path, name):
     else:
         columns.to_csv(tmp_path / name, sep="\t" if "tsv" in name else ",", index=False)
     table = read_labels(str(tmp_path / name))
+    assert ids_of(read_columns(tmp_path / name)).tolist() == [7, 7, 3, 3]
     assert table.names == ["flag", "tag=NN", "tag=VB", "depth"]
     assert table.boolean.values[:, 1].tolist() == [True, False, False, True]
     assert table.boolean.defined[:, 1].tolist() == [True, False, True, True]
-    assert table.continuous.values.tolist() == [[0], [3], [2], [1]] and table.sequence_ids.tolist() == [7, 7, 3, 3]
+    assert table.continuous.values.tolist() == [[0], [3], [2], [1]]
 
 
 @pytest.mark.parametrize("index", ["sequence_id", ["sequence_id", "token"], ["depth", "sequence_id"]])
 def test_sequences_may_be_the_index_of_a_dataframe(tmp_path, index):
     TABLE.set_index(index).to_parquet(tmp_path / "labels.parquet")
     table = read_labels(tmp_path / "labels.parquet")
-    assert table.sequence_ids.tolist() == [7, 7, 3, 3]
+    assert ids_of(read_columns(tmp_path / "labels.parquet")).tolist() == [7, 7, 3, 3]
     assert "sequence_id" not in table.names and {"flag", "angle"} < set(table.names)
 
 

@@ -57,6 +57,19 @@ def test_states_of_another_program_are_probed(tmp_path, capsys, suffix):
     assert "states of another program, 600 rows in 1 sequence, without text; all finite" in capsys.readouterr().out
 
 
+def test_labels_may_have_the_shape_of_states_of_three_dimensions(tmp_path, capsys):
+    states = np.random.default_rng(0).normal(size=(40, 30, 6)).astype(np.float32)  # [T, B, H]
+    np.savez(tmp_path / "both.npz", h=states, labels=states[..., 3] > 0.3)
+    words = ["probe", str(tmp_path / "both.npz"), "--bootstrap", "20"]
+    assert main([*words, "--labels", str(tmp_path / "both.npz"), "--out", str(tmp_path / "r")]) == 0
+    plain = json.loads((tmp_path / "r" / "probes.json").read_text())[0]
+    assert plain["f1"] > 0.95 and plain["top_units"][0]["unit"] == 3
+    np.savez(tmp_path / "turned.npz", flag=(states[..., 3] > 0.3).T)
+    capsys.readouterr()
+    assert main([*words, "--labels", str(tmp_path / "turned.npz"), "--out", str(tmp_path / "s")]) == 2
+    assert "an array whose shape begins as theirs: [40, 30]" in capsys.readouterr().err
+
+
 def test_states_of_another_program_may_have_a_text_and_labels(tmp_path):
     states, labels = rows_of_another_program()
     np.save(tmp_path / "x.npy", states)

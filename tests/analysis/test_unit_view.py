@@ -133,7 +133,6 @@ def test_labels_of_a_table_are_scored_beside_hypotheses_of_the_text(dump, monkey
     table = LabelTable(
         Labels(named("boolean", 5), boolean & defined, defined),
         Labels(named("continuous", 1), values, np.broadcast_to(np.True_, values.shape)),
-        None,
     )
     for rows in (N, 1000):
         monkeypatch.setattr(unit_view, "MOST_ROWS", rows)
