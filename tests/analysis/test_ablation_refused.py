@@ -75,6 +75,27 @@ def test_mismatched_model_states_and_results_are_refused(world, tmp_path, capsys
     refused("save_model", results=tmp_path / "of_recorded", states=recorded, hypothesis="a")
 
 
+def test_results_that_were_changed_are_refused(world, tmp_path, capsys):
+    def refused(message, *words):
+        flags = ["--model", world / "model", "--states", world / "states.zarr", "--out", tmp_path / "out", *words]
+        assert main(list(map(str, ["ablate", tmp_path / "results", *flags]))) == 2
+        assert message in capsys.readouterr().err and not (tmp_path / "out").exists()
+
+    shutil.copytree(world / "results", tmp_path / "results")
+    of_probe = tmp_path / "results" / "probes.json"
+    records = json.loads(of_probe.read_text())
+    of_probe.write_text(json.dumps([record | {"top_units": []} for record in records]))
+    refused("no ranking of units", "--hypothesis", "inside")
+    of_probe.write_text(json.dumps([record | {"auroc_over_text_low": None} for record in records]))
+    refused("no known boolean hypothesis")
+    of_probe.write_text(json.dumps(records))
+    config = tmp_path / "results" / "config.json"
+    made = json.loads(config.read_text())
+    for seed in (-1, "0", None):
+        config.write_text(json.dumps(made | {"settings": made["settings"] | {"seed": seed}}))
+        refused("config.json is damaged, or not from a probe", "--hypothesis", "inside")
+
+
 def test_states_must_include_every_layer(world, tmp_path, capsys):
     train = ["--hidden", "4", "--steps", "2", "--batch", "2", "--length", "5", "--evaluate-every", "1"]
     (tmp_path / "text").write_text("ab b\n" * 50)

@@ -1,9 +1,11 @@
 """label_table.py and label_columns.py: labels given in a file, each file written by NumPy or pandas."""
 
+import sys
 from decimal import Decimal
 
 import numpy as np
 import pandas
+import pyarrow.parquet
 import pytest
 
 from gatescope.analysis.label_columns import read_columns
@@ -223,6 +225,19 @@ BAD = [
 ]
 
 
+def test_tables_without_pandas_name_what_to_install(tmp_path, monkeypatch):
+    (tmp_path / "labels.csv").write_text("a\n0\n1\n")
+    monkeypatch.setitem(sys.modules, "pandas", None)
+    with pytest.raises(InputError, match=r"tables need pandas and pyarrow: pip install 'gatescope\[files\]'"):
+        read_labels(tmp_path / "labels.csv")
+
+
+def test_columns_of_one_name_in_a_parquet_file_are_refused(tmp_path):
+    pyarrow.parquet.write_table(pyarrow.table([[0, 1], [1, 0]], names=["a", "a"]), tmp_path / "twice.parquet")
+    with pytest.raises(InputError, match=r"twice\.parquet"):
+        read_labels(tmp_path / "twice.parquet")
+
+
 def test_columns_without_labels_are_skipped_if_others_are_requested(tmp_path):
     words = [f"word{i}" for i in range(1001)]
     table = {"lemma": words, "verb": [i % 2 for i in range(1001)], "tag": ["NN", "VB", "IN"] * 333 + ["NN", "NN"]}
@@ -268,6 +283,7 @@ def test_words_like_none_and_na_stay_words(tmp_path):
         ({"x": np.eye(3)[:, :2], "x_1": np.ones(3)}, "two hypotheses are called 'x_1'"),
         ({"tag": np.array(["NN", "VB", "NN"]), "tag=NN": np.ones(3)}, "two hypotheses are called 'tag=NN'"),
         ({"x": np.zeros((3, 2, 2))}, "x has 3 dimensions, expected"),
+        ({"x": np.zeros(3, complex)}, "x is complex128, expected numbers, booleans or words"),
     ],
 )
 def test_ambiguous_names_and_extra_dimensions_are_refused(tmp_path, arrays, message):

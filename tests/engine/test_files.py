@@ -9,7 +9,16 @@ import sys
 
 import pytest
 
-from gatescope.engine.files import PARTIAL, partial_name, remove_partial, remove_partial_of, write_atomic, write_json
+from gatescope.engine.files import (
+    PARTIAL,
+    exchange,
+    partial_name,
+    remove_partial,
+    remove_partial_of,
+    write_atomic,
+    write_json,
+    write_new,
+)
 
 
 @pytest.fixture
@@ -46,6 +55,25 @@ def test_write_atomic_leaves_the_old_file_when_the_disk_is_full(tmp_path, small_
         write_atomic(file, bytes(3000))
     assert file.read_bytes() == b"old"
     assert os.listdir(tmp_path) == ["file"]
+
+
+def test_a_new_file_is_gone_when_the_disk_is_full(tmp_path, small_files):
+    write_new(tmp_path / "file", b"another, which it replaces")
+    with pytest.raises(OSError, match="too large"):
+        write_new(tmp_path / "file", bytes(3000))
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("platform", [sys.platform, "darwin"])
+def test_folders_change_names(tmp_path, monkeypatch, platform):
+    """In one step where the system can, in three elsewhere."""
+    monkeypatch.setattr(sys, "platform", platform)
+    for name in ("new", "old"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / f"was {name}").touch()
+    exchange(tmp_path / "new", tmp_path / "old")
+    assert sorted(os.listdir(tmp_path)) == ["new", "old"]
+    assert (os.listdir(tmp_path / "new"), os.listdir(tmp_path / "old")) == (["was old"], ["was new"])
 
 
 def test_write_atomic_does_not_create_folders(tmp_path):

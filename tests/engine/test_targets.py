@@ -89,6 +89,8 @@ def test_labels_must_be_binary():
         as_continuous(np.array(["x", 2], dtype=object))
     with pytest.raises(InputError, match="the target y is None"):
         as_targets(None, 3)
+    with pytest.raises(InputError, match="Complex data not supported"):
+        as_targets(np.array([1 + 2j, 0]), 2)
 
 
 @pytest.mark.parametrize("weighted", [None, "shared", "each"])
