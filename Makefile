@@ -58,11 +58,12 @@ gpu-delays: gpu-install
 	$(ON_GPU) tests/kernels -k thousand
 
 # On a machine with a GPU: small shapes under NVIDIA's compute-sanitizer. racecheck sees only shared memory.
-SANITIZER := compute-sanitizer --error-exitcode 1 --kernel-name regex:forward_kernel --kernel-name regex:backward_kernel
+SANITIZER := compute-sanitizer --error-exitcode 1 \
+	$(patsubst %,--kernel-name regex:%_kernel,forward backward sample resident)
 sanitize:
 	for tool in memcheck synccheck racecheck; do \
 		PYTORCH_NO_CUDA_MEMORY_CACHING=1 $(SANITIZER) --tool $$tool $(PYTHON) -m pytest tests/kernels/test_fused_cuda.py \
-			-m cuda -k small_shapes || exit 1; \
+			tests/kernels/test_sample_fused_cuda.py -m cuda -k small_shapes || exit 1; \
 	done
 
 # PACKAGES for a GPU machine's version of Python and Linux.

@@ -121,8 +121,9 @@ def test_tile_height_does_not_change_a_bit(shape, dtype):
     assert same(whole, again) and same(whole, sampled("lstm", model, 64, n_steps, dtype), slice(0, 64))
 
 
-@pytest.mark.parametrize("hidden", [100, 128, 512])
-def test_captures_are_rounded_once(cell, hidden):
+@pytest.mark.parametrize("hidden", [100, 128, 200, 512])
+def test_captures_of_small_shapes_are_rounded_once(cell, hidden):
+    """The cases of `make sanitize`: up to 128 units have their weights on chip, more of them take several columns."""
     model = random_model(cell.name, V, hidden, 2)
     fused = sampler(cell.name, model, 20, torch.bfloat16, **cell.options)
     kept = {}
