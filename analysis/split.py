@@ -36,7 +36,7 @@ def groups_of(source: StateSource) -> np.ndarray:
         borders = starts
     groups = np.searchsorted(borders, starts[:-1], side="right") - 1
     if source.tokens is not None:
-        last = source.array(source.names[0])[np.maximum(borders[1:] - 1, 0)]
+        last = source.array(source.names[0])[borders[1:] - 1]
         numbers: dict[bytes, int] = {}
         copies = []
         for start, stop, state in zip(borders[:-1].tolist(), borders[1:].tolist(), last, strict=True):

@@ -148,6 +148,12 @@ def test_equal_sequences_and_equal_documents_are_one_group():
     assert groups_of(source(starts, starts, None)).tolist() == [0, 1, 2, 3, 4]
     # All tokens may be the same; then the states tell sequences apart.
     assert groups_of(source(starts, starts, 0 * tokens, np.arange(24).reshape(12, 2))).tolist() == [0, 1, 2, 3, 4]
+    # It is the last state that counts, after what was read before the sequence.
+    states = np.zeros((12, 2))
+    states[starts[1:] - 2] = np.arange(5)[:, None]
+    assert groups_of(source(starts, starts, 0 * tokens, states)).tolist() == [0, 1, 0, 1, 1]
+    states[starts[1:] - 1] = np.arange(5)[:, None]
+    assert groups_of(source(starts, starts, 0 * tokens, states)).tolist() == [0, 1, 2, 3, 4]
     documents = np.arange(13) * 4
     tokens = np.repeat(np.arange(12, dtype=np.uint8), 4)
     tokens[8:12] = tokens[40:44] = 7

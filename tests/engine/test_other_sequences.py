@@ -55,6 +55,7 @@ def test_a_cube_has_the_lengths_given_in_the_file(batch_first):
 def test_bounds_rise_from_zero_to_the_last_row():
     found = checked_bounds("x", "starts", np.array([0, 2, 6], np.uint8), 6)
     assert found.tolist() == [0, 2, 6] and found.dtype == np.int64
+    assert checked_bounds("x", "starts", np.array([0, 6]), 6).tolist() == [0, 6]
     for wrong in ([0, 2, 5], [1, 2, 6], [0, 2, 2, 6], [0, 4, 2, 6], [6], [[0, 6]], [0.0, 6.0]):
         with pytest.raises(InputError, match="x: starts does not increase from 0 to 6"):
             checked_bounds("x", "starts", np.array(wrong), 6)
