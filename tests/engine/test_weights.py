@@ -26,7 +26,9 @@ def test_sums_are_exact_and_equal_columns_are_grouped(device, dtype):
         for row in (-1, 0):
             other = weight.copy()
             other[row, 2] = other[row, 2] == 0
-            assert len(set(Weights(move(other), *weight.shape, xp).groups)) == 3
+            apart = Weights(move(other), *weight.shape, xp)
+            assert len(set(apart.groups)) == 3
+            assert sorted(group.tolist() for group in equal_weights(apart)) == [[0], [1], [2]]
         swapped = np.zeros_like(weight)
         swapped[3, 0] = swapped[3, 1] = swapped[4, 2] = 1
         assert Weights(move(swapped), *weight.shape, xp).groups.tolist() == [0, 0, 1]
