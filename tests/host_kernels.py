@@ -119,8 +119,9 @@ def elementwise(inputs: str, outputs: str, operation: str, preamble: str, arrays
     known, values, results = {}, [], []
     for (kind, _), array in zip(parameters(inputs), arrays, strict=True):
         dtype = np.dtype(known.setdefault(kind, array.dtype) if len(kind) == 1 else kind)
-        assert np.can_cast(array, dtype, "same_kind"), f"{array.dtype} where {dtype} is expected"
-        values.append(np.ascontiguousarray(np.broadcast_to(array, shape).astype(dtype)))
+        # CuPy converts no array.
+        assert array.dtype == dtype, f"{array.dtype} where {dtype} is expected"
+        values.append(np.ascontiguousarray(np.broadcast_to(array, shape)))
     for kind, _ in parameters(outputs):
         results.append(np.empty(shape, known.get(kind, kind)))
     names = [name for _, name in parameters(inputs) + parameters(outputs)]
