@@ -96,9 +96,6 @@ class ndarray:
     def __int__(self):
         return int(self._values)
 
-    def __index__(self):
-        return self._values.__index__()
-
     def __neg__(self):
         return ndarray(-self._values)
 
