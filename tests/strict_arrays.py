@@ -172,6 +172,7 @@ class ElementwiseKernel:
         values = [np.asarray(plain(array)) for array in arrays]
         results = host_kernels.elementwise(*self.texts, values[: self.n_inputs])
         for given, result in zip(values[self.n_inputs :], results, strict=False):
+            assert given.dtype == result.dtype, f"{given.dtype} where {result.dtype} is expected"
             given[...] = result
         results = list(arrays[self.n_inputs :]) or wrapped(results)
         return results[0] if len(results) == 1 else tuple(results)
@@ -189,8 +190,8 @@ class RawKernel:
 
 
 def _asarray(values, dtype=None):
-    values = plain(values) if not isinstance(values, np.ndarray) else values
-    return ndarray(np.asarray(values, dtype=dtype))
+    """As CuPy does, share the memory of an array of this module, and copy one of NumPy's."""
+    return ndarray(np.asarray(values._values, dtype=dtype)) if isinstance(values, ndarray) else _array(values, dtype)
 
 
 def _array(values, dtype=None):
