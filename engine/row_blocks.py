@@ -94,8 +94,8 @@ class RowBlocks:
         is_half = self.source.dtype in (np.float16, torch.bfloat16)
         if self.xp is np or not is_half or self.dtype != np.float32:
             return 0
-        limited = STORED_ROWS if self.memory_limit is None else self.memory_limit // STORED_ROW_BYTES
-        return max(64, min(limited, self.shape[0]))
+        limited = self.shape[0] if self.memory_limit is None else self.memory_limit // STORED_ROW_BYTES
+        return max(64, min(STORED_ROWS, limited, self.shape[0]))
 
     def rows_at_once(self, shift: Any = None) -> int:
         """Return the rows of a block of `totals`."""

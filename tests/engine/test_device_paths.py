@@ -188,6 +188,12 @@ def test_a_memory_limit_does_not_change_results(device, dtype):
         np.testing.assert_allclose(getattr(limited, name), getattr(whole, name), rtol=1e-9, atol=1e-12)
 
 
+def test_a_large_memory_limit_makes_no_block_larger(device):
+    X = device(np.zeros((400_000, 1), np.float16))
+    plain, limited = (RowBlocks(X, np.float32, limit) for limit in (None, 10**11))
+    assert plain.stored_rows == limited.stored_rows < len(X) and plain.block_rows == limited.block_rows
+
+
 def test_unpenalised_fits_report_separable_hypotheses(device):
     X, _, Y = problem(np.float32)
     Y = np.column_stack([Y[:, 0], X[:, 0] > 0.3, np.ones(len(Y), bool)])
