@@ -49,7 +49,8 @@ def layout_of_array(array: zarr.Array[Any]) -> BlockLayout:
         len(codecs) in (2, 3)
         and isinstance(codecs[0], BytesCodec)
         and isinstance(codecs[-1], Crc32cCodec)
-        and (codecs[0].endian is None or codecs[0].endian.value == "little")
+        # An enumeration in older versions of zarr-python, a word in newer ones.
+        and getattr(codecs[0].endian, "value", codecs[0].endian) in (None, "little")
         and np.dtype(array.dtype).newbyteorder("<") == np.dtype(array.dtype)
         and array.chunks[1:] == array.shape[1:]
         and getattr(names, "name", None) == "default"
