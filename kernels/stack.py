@@ -226,6 +226,9 @@ class RecurrentStack(nn.Module):
             captured = {name: steps.squeeze(2) for name, steps in captured.items()}
         elif self.batch_first:
             output = y.transpose(0, 1)
+        elif result is None and y.requires_grad:
+            # The final state was taken from y; only of a view is the gradient that of the output alone.
+            output = y.view_as(y)
         state = final if len(self.state_names) > 1 else final[0]
         return (output, state, captured) if capture else (output, state)
 

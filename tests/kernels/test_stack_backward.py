@@ -87,10 +87,19 @@ def test_tensors_that_backward_does_not_read_may_change(peered, steps):
         y.sum().backward()
 
 
+@pytest.mark.parametrize("backend", [None, "loop"])
+def test_the_gradient_of_an_output_leaves_out_that_of_the_final_state(peered, form, backend):
+    """As torch.nn's, so that a hook on an output, or its kept gradient, is about the output alone."""
+    module, x = peered.module(I, H, backend=backend, **peered.options, **form), torch.randn(T, B, I)
+    y, *states = flat(module(x))
+    dy = torch.randn(y.shape)
+    (found,) = torch.autograd.grad([y, *states], y, [dy, *map(torch.ones_like, states)])
+    assert torch.equal(found, dy)
+
+
 def test_outputs_may_be_changed_in_place(peered):
-    """As torch.nn's: after detaching, and by later operations, if backward does not read them."""
+    """As torch.nn's: if they carry no gradients, they are detached, and changed by later operations."""
     module, x = peered.module(I, H, backend="loop", **peered.options), torch.randn(T, B, I)
-    module(x)[0].detach_()
     with torch.no_grad():
-        y = module(x)[0]
+        y = module(x)[0].detach_()
         assert torch.equal(y.clone().neg_(), y.neg_())
