@@ -117,6 +117,11 @@ class RecurrentStack(nn.Module):
         """The parameters of each layer and direction: weight_ih, weight_hh and, with bias, bias_ih, bias_hh."""
         return self.read_weights()
 
+    @property
+    def _flat_weights_names(self) -> list[str]:
+        """All names of `_all_weights`, also torch.nn's: code that initialises weights iterates over it."""
+        return [name for names in self._all_weights for name in names]
+
     def read_weights(self) -> list[list[nn.Parameter]]:
         """Return `all_weights`; if a weight is missing, the error names it and not the property that asked for it."""
         return [[getattr(self, name) for name in names] for names in self._all_weights]

@@ -133,9 +133,10 @@ def test_forward_argument_names_match_torch_nn(peered):
         torch.testing.assert_close(a, b)
 
 
-def test_all_weights_attribute_matches_torch_nn(peered, form):
+def test_names_of_weights_match_torch_nn(peered, form):
     mine, theirs = pair(peered, **form)
     assert mine._all_weights == theirs._all_weights
+    assert mine._flat_weights_names == theirs._flat_weights_names
 
 
 def test_a_missing_weight_is_named(cell):
