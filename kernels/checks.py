@@ -140,6 +140,14 @@ def check_capture(cell: str, capture: Any, known: tuple[str, ...]) -> tuple[str,
     return tuple(dict.fromkeys(capture))
 
 
+def check_dropout(dropout: float) -> None:
+    """Check a share to drop; an attribute of a module may have been set to another since it was made."""
+    if not isinstance(dropout, numbers.Number) or isinstance(dropout, bool) or not 0 <= dropout <= 1:
+        raise ValueError(
+            f"dropout should be a number in range [0, 1], the share of outputs set to zero; got {dropout!r}"
+        )
+
+
 def check_arguments(
     input_size: int, hidden_size: int, num_layers: int, bias: bool, batch_first: bool, dropout: float, level: int
 ) -> None:
@@ -151,10 +159,7 @@ def check_arguments(
 
     Warns if dropout has no layer to act on.
     """
-    if not isinstance(dropout, numbers.Number) or isinstance(dropout, bool) or not 0 <= dropout <= 1:
-        raise ValueError(
-            f"dropout should be a number in range [0, 1], the share of outputs set to zero; got {dropout!r}"
-        )
+    check_dropout(dropout)
     if dropout > 0 and num_layers == 1:
         warnings.warn(
             f"dropout acts on all layers but the last: dropout={dropout} does nothing with num_layers=1",

@@ -23,7 +23,7 @@ from torch.nn.utils.rnn import PackedSequence, pad_packed_sequence
 from gatescope.kernels import wavefront
 from gatescope.kernels.backend import BACKENDS, choose_backend
 from gatescope.kernels.batch import Batch, enter
-from gatescope.kernels.checks import States, Weights, check_arguments, check_capture, with_biases
+from gatescope.kernels.checks import States, Weights, check_arguments, check_capture, check_dropout, with_biases
 from gatescope.kernels.dropout import draw_seed, drop_again, dropout
 from gatescope.kernels.packing import Reversal, cleared_padding, last, pack, stacked
 from gatescope.kernels.time_blocks import entering
@@ -218,6 +218,8 @@ class RecurrentStack(nn.Module):
             ValueError: for wrong shapes, types or names, saying what was expected and what was given.
         """
         capture = check_capture(self.cell, capture, self._known())
+        if self.training:
+            check_dropout(self.dropout)
         batch = enter(self, input, hx, reset)
         result = None
         if not capture and reset is None and self.backend is None:

@@ -42,6 +42,18 @@ def test_unsupported_constructor_arguments_are_refused(cell):
         cell.module(I, H, 2, dropout=0.5)
 
 
+@pytest.mark.parametrize("share", [-0.1, 1.5])
+def test_dropout_that_is_set_later_is_checked(cell, share):
+    """In training, as torch.nn does, in every number of steps."""
+    module = cell.module(I, H, 2, **cell.options)
+    module.dropout = share
+    for steps in (2, 7):
+        x = torch.zeros(steps, 3, I)
+        with pytest.raises(ValueError, match=rf"dropout should be a number in range \[0, 1\].*; got {share}"):
+            module.train()(x)
+        module.eval()(x)
+
+
 def test_constructor_argument_order_matches_torch_nn(peered):
     options = {"num_layers": 2, **({"nonlinearity": "relu"} if peered.name == "rnn" else {})}
     options |= {"bias": False, "batch_first": True, "dropout": 0.5, "bidirectional": True, "proj_size": 0}
