@@ -57,7 +57,8 @@ def unit_correlations(
 
 def ranks_of(X: np.ndarray) -> np.ndarray:
     """Return the rank of each value in its column, from -1/2 to 1/2, the mean for ties, float32 [n, columns]."""
-    return (rankdata(X, axis=0) / len(X) - 0.5).astype(np.float32)
+    # SciPy 1.18 gives ranks in the precision of the values; float16 holds none above 65,504.
+    return (rankdata(X.astype(np.float64), axis=0) / len(X) - 0.5).astype(np.float32)
 
 
 def rank_differences(ranks: np.ndarray, Y: np.ndarray, weight: np.ndarray) -> np.ndarray:

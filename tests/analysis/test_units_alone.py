@@ -96,3 +96,9 @@ def test_units_are_signed_by_their_correlation_with_continuous_labels(states):
     assert list(found) == ["unit"]
     np.testing.assert_array_equal(found["unit"][:, :2], X[600:, :2] * [-1.0, 1.0])
     assert np.isnan(found["unit"][:, 2]).all()
+
+
+def test_ranks_of_many_rows_do_not_depend_on_the_precision_of_the_values():
+    """Ranks above 65,504 are beyond float16, and odd ones above 2,048 are not among its values."""
+    X = np.random.default_rng(0).normal(size=(70_001, 1)).astype(np.float16)
+    np.testing.assert_array_equal(ranks_of(X), ranks_of(X.astype(np.float64)))

@@ -191,13 +191,6 @@ def edit(own, change):
     file.write_text(json.dumps(group))
 
 
-BLOCKED = ["tokens", "sequence_starts", "layer0/c", "initial/layer0/h"]
-
-
-def no_rows(document):
-    document["chunk_grid"]["configuration"]["chunk_shape"][0] = 0
-
-
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -213,10 +206,6 @@ def no_rows(document):
         (lambda group, header, arrays: arrays["layer0/c"].update(shape=[7, 5]), r"layer0/c has the shape \(7, 5\)"),
         (lambda group, header, arrays: arrays["tokens"].update(data_type="int8"), "tokens are not 1000 unsigned"),
         (lambda group, header, arrays: arrays["layer0/c"].update(codecs=[]), "is damaged"),
-        *(
-            (lambda group, header, arrays, name=name: no_rows(arrays[name]), r"has blocks of the shape \(0,")
-            for name in BLOCKED
-        ),
         (lambda group, header, arrays: header["initial"].append("layer0/gates"), "layer0/gates"),
         (lambda group, header, arrays: group["attributes"].pop("vocabulary"), "is damaged: KeyError: 'vocabulary'"),
         (
@@ -231,6 +220,19 @@ def test_damaged_metadata_are_refused_in_one_line(own, change, message):
     with pytest.raises(InputError, match=message) as error:
         StateDump.open(own)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.filterwarnings("ignore:.*stored chunk shape")
+@pytest.mark.parametrize("name", ["tokens", "sequence_starts", "layer0/c", "initial/layer0/h"])
+def test_blocks_without_rows_are_refused(own, name):
+    """By their shape, or by their size: zarr-python 3.4 reads 0 rows as 1."""
+
+    def change(group, header, arrays):
+        arrays[name]["chunk_grid"]["configuration"]["chunk_shape"][0] = 0
+
+    edit(own, change)
+    with pytest.raises(InputError, match=r"has blocks of the shape \(0,|is too long"):
+        StateDump.open(own).require_whole()
 
 
 @pytest.mark.parametrize("value", [None, "many", 7.5])

@@ -160,7 +160,7 @@ def test_writers_of_a_file_system_without_locks_leave_a_whole_dump(tmp_path, mon
     with pytest.raises(FileNotFoundError) as lost, DumpWriter(path, spec(1), overwrite=True) as slower:
         write(path, seed=2, overwrite=True)
         slower.append(0, np.zeros(N, np.uint8), {"layer0/h": STATES})
-    assert settled_name(lost.value.filename).startswith(str(path))
+    assert settled_name(str(lost.value.filename)).startswith(str(path))
     dump = StateDump.open(path)
     assert dump.attributes["seed"] == 2 and dump.verify() == [] and list(tmp_path.iterdir()) == [path]
 
