@@ -5,7 +5,6 @@ from decimal import Decimal
 
 import numpy as np
 import pandas
-import pyarrow.parquet
 import pytest
 
 from gatescope.analysis.label_columns import read_columns
@@ -233,7 +232,8 @@ def test_tables_without_pandas_name_what_to_install(tmp_path, monkeypatch):
 
 
 def test_columns_of_one_name_in_a_parquet_file_are_refused(tmp_path):
-    pyarrow.parquet.write_table(pyarrow.table([[0, 1], [1, 0]], names=["a", "a"]), tmp_path / "twice.parquet")
+    pyarrow, parquet = map(pytest.importorskip, ("pyarrow", "pyarrow.parquet"))
+    parquet.write_table(pyarrow.table([[0, 1], [1, 0]], names=["a", "a"]), tmp_path / "twice.parquet")
     with pytest.raises(InputError, match=r"twice\.parquet"):
         read_labels(tmp_path / "twice.parquet")
 
