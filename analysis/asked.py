@@ -21,7 +21,6 @@ from gatescope.analysis.own_hypotheses import load_functions, pattern
 from gatescope.analysis.probe_config import ProbeConfig
 from gatescope.engine.counted import counted
 from gatescope.engine.errors import InputError
-from gatescope.engine.location import local_path
 from gatescope.engine.log import log
 from gatescope.engine.other_dumps import ReadConfig, open_states
 from gatescope.engine.state_source import StateSource
@@ -79,7 +78,7 @@ def states_and_labels(
     """
     if not labels:
         return open_states(states, read), None
-    columns = read_columns(local_path(labels))
+    columns = read_columns(labels)
     dump = open_states(states, read, ids_of(columns))
     asked = () if "auto" in config.hypotheses else config.hypotheses
     table = columns_asked(labels_of(labels, columns, asked, dump.cube), config)

@@ -136,10 +136,10 @@ def test_a_machine_with_a_gpu_has_all_that_is_imported():
 
 def test_packages_are_fetched_with_all_that_they_need():
     pinned = (REPOSITORY / "constraints.txt").read_text(encoding="utf-8").lower().replace("-", "_").split()
+    others = [name for name in fetched() if f"{name}=={version(name)}" not in pinned]
+    if others:
+        pytest.skip(f"other versions than those fetched may need other packages: {', '.join(sorted(others))}")
     for name in fetched():
-        # Other versions than those fetched may need other packages.
-        if f"{name}=={version(name)}" not in pinned:
-            continue
         for need in map(Requirement, requires(name) or ()):
             if need.marker is None or need.marker.evaluate({"extra": ""}):
                 assert need.name.lower().replace("-", "_") in USUAL | fetched(), f"{name} needs {need}"
